@@ -1,0 +1,74 @@
+"""Files appear whole or not at all: written beside their place under another name, then renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at a clean exit it is renamed to `path`, at an error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder: yields an empty one; an older folder at `path` is removed only at the end."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
+    """A writable uint8 .npy memmap of `shape` that becomes `path` when it is complete."""
+    with replacing(path) as part:
+        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        yield array
+        array.flush()
+        del array
+
+
+def read_array(path: Path) -> np.memmap:
+    """A .npy file as a read-only memmap; nothing is unpickled."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write_json(path: Path, content: dict) -> None:
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Floats with six digits after the point: enough for probabilities, and the same bytes on every run."""
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,28 @@
+"""The official ISIC files: their names, classes and oddities, read and checked."""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from lesions.errors import InputError
+
+CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+RARE = ("AK", "DF", "VASC", "SCC")  # merged into one class in study A's balanced setting
+MERGED = "+".join(RARE)
+BALANCED_CLASSES = ("MEL", "NV", "BCC", "BKL", MERGED)
+TWINS = {"ISIC_0069013": "ISIC_0067980"}  # one photograph under two names
+
+# What the studies read, below a source's base: <year>/<file>.
+IMAGES_2019 = "2019/ISIC_2019_Training_Input.zip"
+TRUTH_2019 = "2019/ISIC_2019_Training_GroundTruth.csv"
+METADATA_2019 = "2019/ISIC_2019_Training_Metadata.csv"
+IMAGES_2018 = "2018/ISIC2018_Task1-2_Training_Input.zip"
+MASKS_2018 = "2018/ISIC2018_Task1_Training_GroundTruth.zip"
+FILES = (IMAGES_2019, TRUTH_2019, METADATA_2019, IMAGES_2018, MASKS_2018)
+
+
+def canonical(name: str) -> str:
+    """The image's id without the `_downsampled` that 2,074 of the 25,331 names carry."""
+    return name.removesuffix("_downsampled")
