@@ -1,7 +1,6 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -34,7 +33,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -1,12 +1,7 @@
 """The official ISIC files: their names, classes and oddities, read and checked."""
 
-import zipfile
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
 
-import pandas as pd
 
-from lesions.errors import InputError
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 RARE = ("AK", "DF", "VASC", "SCC")  # merged into one class in study A's balanced setting

@@ -84,14 +84,23 @@ class Compute(Section):
     deterministic: bool
 
 
-class Segment(Section):
-    encoder: Literal["resnet18", "resnet34", "resnet50"]
-    weights: Name
+class Optimisation(Section):
+    """What every training loop is told."""
+
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
+    optimizer: Literal["sgd", "adam", "adamw"]
     lr: Rate
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    schedule: Literal["none", "cosine", "onecycle"]
     augment: tuple[Augmentation, ...]
     seed: Seed
+
+
+class Segment(Optimisation):
+    encoder: Literal["resnet18", "resnet34", "resnet50"]
+    weights: Name
+    loss: Literal["bce", "jaccard", "bce_jaccard"]
 
 
 class Mask(Section):
@@ -126,20 +135,11 @@ class BaseModelRun(Section):
     generated: Generated
 
 
-class Recipe(Section):
+class Recipe(Optimisation):
     """How a classifier is trained."""
 
-    epochs: Count
     epoch_images: Annotated[int, Field(ge=0)]
-    batch: Annotated[int, Field(ge=2)]
-    optimizer: Literal["sgd", "adam", "adamw"]
-    lr: Rate
-    weight_decay: Annotated[float, Field(ge=0, le=1)]
-    schedule: Literal["none", "cosine", "onecycle"]
     sampler: Literal["uniform", "balanced"]
-    augment: tuple[Augmentation, ...]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    seed: Seed
 
 
 class Classifier(Recipe):
@@ -152,10 +152,13 @@ class Classifier(Recipe):
     weights: Name
 
 
-class CrossValidate(Section):
-    classifiers: tuple[Name, ...]
+class CrossValidation(Section):
+    """One fold of one classifier; `images` and `weights` repeat the classifier's, because dvc.yaml needs them here."""
+
+    classifier: Name
+    fold: Annotated[int, Field(ge=1)]
     images: str
-    folds: tuple[Annotated[int, Field(ge=1)], ...]
+    weights: str
 
 
 class Compare(Section):
@@ -176,7 +179,7 @@ class Params(Section):
     base_models: dict[Name, BaseModelRun]
     train: Recipe
     classifiers: dict[Name, Classifier]
-    cross_validate: CrossValidate
+    cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
     compare: Compare
 
     @model_validator(mode="before")
@@ -206,17 +209,16 @@ class Params(Section):
                 raise ValueError(f"{name}.images: no array {block.images!r}; choose from {', '.join(sorted(images))}")
             if block.generated not in ("none", self.augment_gan.label):
                 raise ValueError(f"{name}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
-        for name in self.cross_validate.classifiers:
-            block = self.classifiers.get(name)
+        for key, one in self.cross_validate.items():
+            block = self.classifiers.get(one.classifier)
             if block is None:
-                raise ValueError(f"cross_validate.classifiers: no block {name!r} in classifiers")
-            if (block.split, block.images, block.generated) != ("standard", self.cross_validate.images, "none"):
-                raise ValueError(
-                    f"cross_validate.classifiers: {name!r} needs split standard, generated none and images "
-                    f"{self.cross_validate.images}, because its own run is fold 0"
-                )
-        if tuple(self.cross_validate.folds) != tuple(range(1, self.sort.folds)):
-            raise ValueError(f"cross_validate.folds: expected 1 to {self.sort.folds - 1} (sort.folds - 1)")
+                raise ValueError(f"cross_validate.{key}: no block {one.classifier!r} in classifiers")
+            if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
+                raise ValueError(f"cross_validate.{key}: expected <classifier>-<fold>, fold below {self.sort.folds}")
+            if (block.split, block.generated) != ("standard", "none"):
+                raise ValueError(f"cross_validate.{key}: {one.classifier} needs split standard and generated none")
+            if (one.images, one.weights) != (block.images, block.weights):
+                raise ValueError(f"cross_validate.{key}: expected images {block.images} and weights {block.weights}")
         return self
 
 
@@ -235,7 +237,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
         where = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
         given = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
-        raise InputError(f"{path}: {where + ': ' if where else ''}{what.removeprefix('Value error, ')}{given}") from None
+        raise InputError(
+            f"{path}: {where + ': ' if where else ''}{what.removeprefix('Value error, ')}{given}"
+        ) from None
 
 
 def read(*keys: str) -> SimpleNamespace:
@@ -244,11 +248,11 @@ def read(*keys: str) -> SimpleNamespace:
     for key in keys:
         section, _, name = key.partition(".")
         value = getattr(params, section)
-        if name:
+        if name:  # a block of a dictionary, or a single field of a section
             block = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
             if block is None:
-                known = value if isinstance(value, dict) else value.model_fields_set
-                raise InputError(f"params.yaml: {section}: no {name!r}; there is {', '.join(sorted(known))}")
+                known = sorted(value) if isinstance(value, dict) else sorted(value.model_fields_set)
+                raise InputError(f"params.yaml: {section}: no {name!r}; there is {', '.join(known)}")
             value = block
         setattr(found, section, value)
     return found

@@ -1,0 +1,28 @@
+# make repro: the study on the embedded sample. make test: all tests. Both make .venv first.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONHASHSEED := 0
+export TF_CPP_MIN_LOG_LEVEL := 2
+
+.PHONY: repro test lint settings
+
+repro: .venv/ready
+	dvc repro
+	@cat metrics/compare.md
+	@echo; echo "Tables: metrics/compare.md, metrics/compare.csv. Pictures: plots/compare/. All plots: dvc plots show."
+
+test: .venv/ready
+	python -m pytest
+
+lint: .venv/ready
+	ruff check .
+	ruff format --check .
+
+# Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
+settings: .venv/ready
+	python -m lesions.settings settings/$(NAME).yaml
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,39 @@
+"""State dicts on disk: nothing but tensors is ever unpickled."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lesions.errors import InputError
+from lesions.files import replacing_folder
+
+State = dict[str, Tensor]
+
+
+def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
+    """<folder>/<metric>.pt for each of {metric: (epoch, state)}; a state that several metrics chose is stored once."""
+    with replacing_folder(folder) as part:
+        first: dict[int, Path] = {}
+        for metric, (epoch, state) in best.items():
+            path = part / f"{metric}.pt"
+            if epoch in first:
+                os.link(first[epoch], path)
+            else:
+                torch.save(state, path)
+                first[epoch] = path
+
+
+def load(path: Path) -> State:
+    """The state dict at `path`, on the CPU. Raises InputError for anything else."""
+    expected = "expected a torch state dict; run the stage that writes it again"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; {expected}") from None
+    except Exception as error:  # the unpickler raises nearly anything on bytes that are no pickle
+        raise InputError(f"{path}: unreadable ({type(error).__name__}); {expected}") from None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: not a mapping of names to tensors; {expected}")
+    return state

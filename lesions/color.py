@@ -1,0 +1,66 @@
+"""Colour constancy: the light's colour is estimated and taken out, so that skin looks as under white light.
+
+Illuminant e (unit length), gains 1 / (√3 e_c) (study C, section 3.2): a grey image has gain 1. Estimated on pixels that
+are neither saturated nor black border, since both say nothing of the light; results are rounded and clipped to uint8.
+Run on the resized arrays, not on the originals: the estimate is a mean over the picture, which antialiasing keeps, at a
+hundredth of the work.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+SATURATED = 254  # a channel at this level or above may have been cut off
+BLACK = 12  # a border pixel is below this in all channels
+
+
+def usable(image: np.ndarray) -> np.ndarray:
+    """bool H×W: pixels that tell of the light. All of them if none would be left."""
+    chosen = (image.max(axis=-1) < SATURATED) & (image.max(axis=-1) >= BLACK)
+    return chosen if chosen.any() else np.ones_like(chosen)
+
+
+def shades_of_gray(image: np.ndarray, p: float) -> np.ndarray:
+    """The illuminant as the Minkowski p-mean of each channel, unit length, float64 (3,). p = 1 is gray world.
+
+    `image`: uint8 H×W×3.
+    """
+    pixels = image[usable(image)] / 255.0
+    mean = (pixels**p).mean(axis=0) ** (1 / p)
+    return normalised(mean)
+
+
+def max_rgb(image: np.ndarray) -> np.ndarray:
+    """The illuminant as each channel's maximum (p → ∞), unit length, float64 (3,)."""
+    return normalised(image[usable(image)].max(axis=0) / 255.0)
+
+
+def normalised(illuminant: np.ndarray) -> np.ndarray:
+    illuminant = np.maximum(illuminant, 1e-6)  # a channel without any light: black stays black
+    return illuminant / np.linalg.norm(illuminant)
+
+
+def corrected(image: np.ndarray, illuminant: np.ndarray) -> np.ndarray:
+    """uint8 H×W×3: the image as under white light, by one 256-entry table a channel. A black border stays black."""
+    gains = 1 / (np.sqrt(3) * illuminant)
+    tables = np.clip(np.rint(np.arange(256)[:, None] * gains), 0, 255).astype(np.uint8)
+    return np.stack([tables[image[..., c], c] for c in range(3)], axis=-1)
+
+
+def ben_graham(image: np.ndarray, sigma: float) -> np.ndarray:
+    """uint8 H×W×3: 4 (I − G_σ * I) + 128, σ in parts of the image's height (study C: 0.1)."""
+    values = image.astype(np.float64)
+    width = sigma * image.shape[0]
+    blurred = ndimage.gaussian_filter(values, sigma=(width, width, 0), mode="reflect")
+    return np.clip(np.rint(4 * (values - blurred) + 128), 0, 255).astype(np.uint8)
+
+
+def method(name: str, setting) -> Callable[[np.ndarray], np.ndarray]:
+    """The named method with its section of params.yaml: a function from uint8 H×W×3 to the same."""
+    return {
+        "max_rgb": lambda image: corrected(image, max_rgb(image)),
+        "gray_world": lambda image: corrected(image, shades_of_gray(image, 1)),
+        "shades_of_gray": lambda image: corrected(image, shades_of_gray(image, setting.p)),
+        "ben_graham": lambda image: ben_graham(image, setting.sigma),
+    }[name]

@@ -1,0 +1,78 @@
+"""Images from arrays to the device: uint8 all the way, normalised there."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesions.errors import InputError
+from lesions.files import read_array
+
+# ImageNet's statistics, which the pretrained networks expect; of values in 0..1.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def load(path: Path, rows: int) -> np.memmap:
+    """An array that has a line for each of the `rows` of its table."""
+    try:
+        array = read_array(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run the stage that writes it (dvc repro)") from None
+    if len(array) != rows:
+        raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; run the resize stage again")
+    return array
+
+
+def resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 N×H×W×3 to N×height×width×3, bicubic with antialiasing; as it is where the size fits already."""
+    if images.shape[1:3] == (height, width):
+        return images
+    planes = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
+    planes = functional.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+    return planes.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+class Feed:
+    """uint8 batches on the device from one or more arrays N×H×W×C, indexed as if they stood one after the other.
+
+    On a GPU the arrays are moved there whole when they take at most half of its free memory; otherwise each batch is
+    gathered from the memmap.
+    """
+
+    def __init__(self, arrays: list[np.ndarray], device: torch.device) -> None:
+        self.arrays, self.device = [a for a in arrays if len(a)], device
+        self.starts = np.cumsum([0, *(len(a) for a in self.arrays)])
+        self.resident = None
+        if device.type == "cuda":
+            needed = sum(a.nbytes for a in self.arrays)
+            if needed <= torch.cuda.mem_get_info(device)[0] / 2:
+                parts = [torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in self.arrays]
+                self.resident = torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def batch(self, index: np.ndarray) -> Tensor:
+        """uint8 B×C×H×W (channels last in memory) for int (B,)."""
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(index).to(self.device)].permute(0, 3, 1, 2)
+        out = np.empty((len(index), *self.arrays[0].shape[1:]), np.uint8)
+        for array, start in zip(self.arrays, self.starts, strict=False):
+            here = (index >= start) & (index < start + len(array))
+            out[here] = array[index[here] - start]
+        return torch.from_numpy(out).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 to float in 0..1."""
+    return images.float().div_(255)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """float B×3×H×W in 0..1 to ImageNet's mean and deviation."""
+    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(STD, device=images.device)[:, None, None]
+    return (images - mean) / std

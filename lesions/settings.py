@@ -1,0 +1,45 @@
+"""Lay a file of settings over params.yaml, key by key; what it does not name stays.
+
+    python -m lesions.settings settings/full.yaml
+
+The result is checked before it is written. params.yaml loses its comments: git checkout params.yaml brings them back.
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from lesions import params
+from lesions.errors import InputError, run
+from lesions.files import replacing
+
+
+def overlaid(base: dict, over: dict) -> dict:
+    """`over` laid over `base`: dictionaries key by key, everything else replaced."""
+    both = dict(base)
+    for key, value in over.items():
+        inner = both.get(key)
+        both[key] = overlaid(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return both
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    try:
+        over = yaml.safe_load(args.settings.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{args.settings}: not readable as YAML: {error}") from None
+    if not isinstance(over, dict):
+        raise InputError(f"{args.settings}: expected sections of params.yaml")
+    base = yaml.safe_load(args.params.read_text(encoding="utf-8"))
+    with replacing(args.params) as part:
+        part.write_text(yaml.safe_dump(overlaid(base, over), sort_keys=False, width=160), encoding="utf-8")
+        params.load(part)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,91 @@
+"""The official CSVs, read into one table a set; every row is checked against the archive and the others."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lesions.errors import InputError
+from lesions.isic import CLASSES, TWINS, canonical
+
+TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
+METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
+
+
+def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """The named columns of a CSV as strings, blanks as ''; other columns, a BOM and blank lines are let pass."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run the download stage") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV: {error}") from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}")
+    table = table[list(columns)].apply(lambda column: column.str.strip())
+    table["image"] = table["image"].str.removesuffix(".jpg")
+    for row in np.flatnonzero(table["image"] == ""):
+        raise InputError(f"{path}: line {row + 2}: no image name")
+    ids = table["image"].map(canonical)
+    for name in ids[ids.duplicated()]:
+        raise InputError(f"{path}: image {name} stands twice; expected one row an image")
+    return table
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """The ground truth of 2019 as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
+    table = read_csv(path, TRUTH_COLUMNS)
+    scores = table[[*CLASSES, "UNK"]].apply(pd.to_numeric, errors="coerce")
+    for row in np.flatnonzero(~scores.isin([0.0, 1.0]).all(axis=1)):
+        raise InputError(f"{path}: line {row + 2} ({table['image'][row]}): expected 0.0 or 1.0 in each class column")
+    chosen = scores.sum(axis=1)
+    for row in np.flatnonzero(chosen != 1):
+        raise InputError(
+            f"{path}: line {row + 2} ({table['image'][row]}): {int(chosen[row])} labels; expected exactly one"
+        )
+    labels = scores.idxmax(axis=1)
+    for row in np.flatnonzero(labels == "UNK"):
+        raise InputError(
+            f"{path}: line {row + 2} ({table['image'][row]}): label UNK; expected one of the eight classes"
+        )
+    return pd.DataFrame({"image": table["image"], "label": labels})
+
+
+def read_lesions(path: Path) -> pd.DataFrame:
+    """The metadata of 2019 as columns image, lesion; an image without lesion_id is a lesion of its own."""
+    table = read_csv(path, METADATA_COLUMNS)
+    ids = table["image"].map(canonical)
+    lesion = table["lesion_id"].where(table["lesion_id"] != "", ids)
+    of_image = dict(zip(ids, lesion, strict=True))
+    for twin, first in TWINS.items():
+        if twin in of_image and first in of_image:
+            lesion = lesion.replace(of_image[twin], of_image[first])
+    return pd.DataFrame({"image": table["image"], "lesion": lesion})
+
+
+def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFrame:
+    """Columns image, lesion, label, in the ground truth's order; `images` are the names in the archive.
+
+    Raises InputError for a row without image, an image without row, and a lesion with two labels.
+    """
+    table = read_labels(truth)
+    agree(truth, table["image"], images, "the archive")
+    lesions = read_lesions(metadata)
+    agree(metadata, lesions["image"], table["image"], truth.name)
+    table = table.merge(lesions, on="image", validate="one_to_one")[["image", "lesion", "label"]]
+    several = table.groupby("lesion")["label"].nunique()
+    for lesion in several.index[several > 1]:
+        labels = ", ".join(sorted(table.loc[table["lesion"] == lesion, "label"].unique()))
+        raise InputError(f"{truth}: lesion {lesion} has the labels {labels}; expected one label a lesion")
+    return table
+
+
+def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:
+    """Rows of `path` and `images` name the same images."""
+    rows, images = set(rows), set(images)
+    for name in sorted(rows - images)[:1]:
+        raise InputError(f"{path}: {len(rows - images)} rows without image in {where}, {name} the first; mend either")
+    for name in sorted(images - rows)[:1]:
+        raise InputError(f"{path}: {len(images - rows)} images of {where} without row, {name} the first; mend either")

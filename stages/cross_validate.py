@@ -1,0 +1,41 @@
+"""Cross-validate: one classifier with one fold as the test part; trained as in stages.train.
+
+    python -m stages.cross_validate vgg16-1
+
+Fold 0 is the standard split, so stages.train is its run. Writes
+  data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)
+  metrics/cross_validate/<name>-<fold>.json
+  plots/cross_validate/<name>-<fold>.csv              history
+"""
+
+import argparse
+from pathlib import Path
+
+from lesions import experiment, params
+from lesions.errors import run
+from lesions.files import write_csv, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a block of params.yaml: cross_validate")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/cross_validate"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/cross_validate"))
+    args = parser.parse_args()
+    one = params.read(f"cross_validate.{args.run}").cross_validate
+    chosen = params.read("train", f"classifiers.{one.classifier}", "compute")
+    block = chosen.classifiers
+
+    trial = experiment.Experiment(block, f"cv{one.fold}", chosen.compute, args.data)
+    weights = None if block.weights == "none" else args.data / "weights" / block.weights
+    model, found = trial.fit(weights, f"cross_validate-{args.run}")
+    predictions = trial.predict(model, found.best)
+
+    write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
+    write_json(args.metrics / f"{args.run}.json", trial.summary(found, predictions))
+    write_csv(args.plots / f"{args.run}.csv", found.history)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Mask: the trained U-Net's lesion mask and box for every image of the 2019 set.
+
+    python -m stages.mask
+
+Reads models/segment, data/sorted/isic2019.csv, data/resized/isic2019/classify.npy and the size the U-Net was trained at
+(data/resized/isic2018/segment.npy); writes
+  data/masks/isic2019.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
+  data/masks/isic2019.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
+An image without a found lesion gets the whole picture as its box and area 0.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from lesions import checkpoints, params, training, unet
+from lesions.errors import run
+from lesions.feed import Feed, load
+from lesions.files import new_array, read_array, write_csv
+
+
+def box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """top, left, bottom, right of a uint8 H×W mask; the whole picture for an empty one."""
+    if not mask.any():
+        return (0, 0, *mask.shape)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/segment"))
+    parser.add_argument("--batch", type=int, default=32)
+    args = parser.parse_args()
+    chosen = params.read("segment.encoder", "mask", "compute")
+
+    device = training.prepare(chosen.compute, 0)
+    table = pd.read_csv(args.data / "sorted/isic2019.csv", usecols=["image"])
+    pixels = load(args.data / "resized/isic2019/classify.npy", len(table))
+    trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
+    model = unet.build(chosen.segment)
+    model.load_state_dict(checkpoints.load(args.models / f"{chosen.mask.checkpoint}.pt"))
+    model.to(device, memory_format=torch.channels_last)
+    images, rows = Feed([pixels], device), np.arange(len(table))
+
+    boxes = []
+    with new_array(args.data / "masks/isic2019.npy", pixels.shape[:3]) as out:
+        for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
+            index = rows[start : start + args.batch]
+            batch = functional.interpolate(
+                images.batch(index).float(), size=trained_at, mode="bilinear", antialias=True
+            )
+            p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), chosen.compute)
+            p = functional.interpolate(p[:, None], size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
+            out[index] = (p > chosen.mask.threshold).cpu().numpy()
+            boxes += [(*box(mask), mask.mean()) for mask in out[index]]
+    found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
+    write_csv(args.data / "masks/isic2019.csv", pd.concat([table, found], axis=1))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,95 @@
+"""Resize: every photograph decoded once, to each size that the studies ask for, as one uint8 array a size.
+
+    python -m stages.resize isic2019
+    python -m stages.resize isic2018
+
+Reads the set's table in data/sorted and its archives in data/raw, straight from the zip; writes
+  data/resized/<set>/<array>.npy        uint8 N×H×W×3, row i = line i of the table
+  data/resized/<set>/<array>_masks.npy  uint8 N×H×W of 0 and 1, for a set with masks
+All cores decode; the arrays are written in a stream, so memory stays flat however many images there are.
+"""
+
+import argparse
+import multiprocessing
+import os
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from lesions import images, isic, params
+from lesions.archive import members, open_archive
+from lesions.errors import InputError, run
+from lesions.files import new_array, replacing_folder
+
+ARCHIVES = {"isic2019": (isic.IMAGES_2019, None), "isic2018": (isic.IMAGES_2018, isic.MASKS_2018)}
+PICTURES = (".jpg", ".jpeg", ".png")
+
+Job = tuple[str, str | None]  # member names of an image and its mask
+worker: dict = {}  # what each process opens once
+
+
+def start(image_zip: Path, mask_zip: Path | None, resize: params.Resize) -> None:
+    worker["images"] = zipfile.ZipFile(image_zip)
+    worker["masks"] = zipfile.ZipFile(mask_zip) if mask_zip else None
+    worker["resize"] = resize
+
+
+def prepare(job: Job) -> dict:
+    """One image, and its mask if it has one, as {array name: uint8 H×W×3 or H×W}."""
+    resize, (member, mask_member) = worker["resize"], job
+    image = images.decode(*images.read(worker["images"], member))
+    mask = None
+    if mask_member:
+        mask = images.decode_mask(*images.read(worker["masks"], mask_member), (image.height, image.width))
+    if resize.crop_border:
+        box = images.lit_box(image)
+        image, mask = image.crop(box), mask and mask.crop(box)
+    ready = {name: images.fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
+    if mask is not None:
+        for name, array in resize.arrays.items():
+            ready[f"{name}_masks"] = images.fit_mask(mask, array.size, array.fit)
+    return ready
+
+
+def find(table: pd.DataFrame, image_zip: Path, mask_zip: Path | None) -> list[Job]:
+    """The members of each row. Raises InputError for an image that the archive lacks."""
+    image_of = members(image_zip, PICTURES)
+    mask_of = members(mask_zip, (".png",)) if mask_zip else {}
+    try:
+        return [(image_of[row.image], mask_of[row.mask] if mask_zip else None) for row in table.itertuples()]
+    except KeyError as missing:
+        raise InputError(f"{image_zip}: no image {missing}; run the sort stage on these archives again") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=sorted(ARCHIVES))
+    parser.add_argument("--raw", type=Path, default=Path("data/raw"))
+    parser.add_argument("--sorted", type=Path, default=Path("data/sorted"))
+    parser.add_argument("--out", type=Path, default=Path("data/resized"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    resize = params.read(f"resize.{args.set}").resize
+    image_zip, mask_zip = (args.raw / name if name else None for name in ARCHIVES[args.set])
+    for archive in filter(None, (image_zip, mask_zip)):
+        open_archive(archive).close()
+    table = pd.read_csv(args.sorted / f"{args.set}.csv", keep_default_na=False)
+    jobs = find(table, image_zip, mask_zip)
+
+    shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
+    if mask_zip:
+        shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
+    with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
+        arrays = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
+        pool = stack.enter_context(multiprocessing.Pool(args.workers, start, (image_zip, mask_zip, resize)))
+        ready = pool.imap(prepare, jobs, chunksize=8)
+        for row, image in enumerate(tqdm(ready, total=len(jobs), desc=f"resize {args.set}", unit="image")):
+            for name, pixels in image.items():
+                arrays[name][row] = pixels
+
+
+if __name__ == "__main__":
+    run(main)

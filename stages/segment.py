@@ -1,0 +1,117 @@
+"""Segment: a U-Net on ISIC 2018 Task 1; the checkpoints of lowest loss and highest Jaccard, both tested.
+
+    python -m stages.segment
+
+Reads data/sorted/isic2018.csv and data/resized/isic2018/segment{,_masks}.npy; writes
+  models/segment/{loss,jaccard}.pt       state dicts
+  data/predictions/segment.csv           image, checkpoint, jaccard, dice of every test image
+  metrics/segment.json                   mean Jaccard, thresholded Jaccard (0 below .65, the leaderboard's) and Dice
+  plots/segment/history.csv, good.png, bad.png   study A's Figures 6.1 and 6.2: image, true mask, predicted mask
+Scored on the resized masks, as in study A.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from lesions import augment, checkpoints, metrics, params, training, unet
+from lesions.errors import run
+from lesions.feed import Feed, load, normalised, unit
+from lesions.files import replacing_folder, write_csv, write_json
+
+CHECKPOINTS = ("loss", "jaccard")
+
+
+def figure(image: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> Image.Image:
+    """Image, true mask, predicted mask side by side, white gaps between; at least 240 pixels high."""
+    panels = [image, *(np.repeat(255 * mask[..., None], 3, axis=-1).astype(np.uint8) for mask in (truth, guess))]
+    gap = np.full((image.shape[0], max(2, image.shape[0] // 40), 3), 255, np.uint8)
+    strip = Image.fromarray(np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
+    scale = max(1, 240 // strip.height)
+    return strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)
+
+
+def examples(jaccards: np.ndarray) -> dict[str, int]:
+    """A good one (the median of those above .8, else the best) and a bad one (of those below .4, else the worst)."""
+    order = np.argsort(jaccards, kind="stable")
+    good, bad = order[jaccards[order] > 0.8], order[jaccards[order] < 0.4]
+    return {
+        "good": int(good[len(good) // 2] if len(good) else order[-1]),
+        "bad": int(bad[len(bad) // 2] if len(bad) else order[0]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/segment"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/segment.json"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/segment"))
+    args = parser.parse_args()
+    chosen = params.read("segment", "compute")
+    recipe, compute = chosen.segment, chosen.compute
+
+    device = training.prepare(compute, recipe.seed)
+    table = pd.read_csv(args.data / "sorted/isic2018.csv")
+    pixels = load(args.data / "resized/isic2018/segment.npy", len(table))
+    truth = load(args.data / "resized/isic2018/segment_masks.npy", len(table))
+    images, masks = Feed([pixels], device), Feed([truth[..., None]], device)
+    rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
+
+    def batches(epoch: int) -> tuple[int, training.Batches]:
+        rng = np.random.default_rng([recipe.seed, epoch])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        order = training.epoch_order(len(rows["train"]), recipe.batch, rng)
+
+        def stream():
+            for index in (rows["train"][chosen] for chosen in order):
+                pair = (images.batch(index), masks.batch(index))
+                x, y = augment.geometric(recipe.augment, pair, generator)
+                x = augment.lighting(unit(x), generator) if "lighting" in recipe.augment else unit(x)
+                yield unet.padded(normalised(x)), y.float()
+
+        return len(order), stream()
+
+    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return unet.loss(recipe.loss, logits[..., : target.shape[-2], : target.shape[-1]], target)
+
+    def score(model: torch.nn.Module, role: str):
+        return unet.evaluate(model, images, masks, rows[role], 2 * recipe.batch, recipe.loss, compute)
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        loss, jaccards, dices = score(model, "val")
+        return {"loss": loss, "jaccard": float(jaccards.mean()), "dice": float(dices.mean())}
+
+    model = unet.build(recipe.encoder, None if recipe.weights == "none" else args.data / "weights" / recipe.weights)
+    found = training.fit(
+        model, recipe, compute, device, batches=batches, loss_of=loss_of, validate=validate, keep=CHECKPOINTS,
+        name="segment",
+    )  # fmt: skip
+
+    scores, tables = {}, []
+    for checkpoint, (epoch, state) in found.best.items():
+        model.load_state_dict(state)
+        loss, jaccards, dices = score(model, "test")
+        tables.append(pd.DataFrame({"image": table["image"].iloc[rows["test"]], "checkpoint": checkpoint}))
+        tables[-1] = tables[-1].assign(jaccard=jaccards, dice=dices)
+        ranking = metrics.thresholded(jaccards).mean()
+        means = {"loss": loss, "jaccard": jaccards.mean(), "jaccard_thresholded": ranking, "dice": dices.mean()}
+        scores[checkpoint] = {"epoch": epoch} | {k: round(float(v), 6) for k, v in means.items()}
+
+    checkpoints.save(args.models, found.best)
+    write_csv(args.data / "predictions/segment.csv", pd.concat(tables))
+    write_json(args.metrics, {"test": scores, "images": {role: len(index) for role, index in rows.items()}})
+    with replacing_folder(args.plots) as folder:
+        write_csv(folder / "history.csv", found.history)
+        for name, row in examples(jaccards).items():  # of the last checkpoint, jaccard
+            index = rows["test"][row : row + 1]
+            guess = unet.probabilities(model, images.batch(index), compute)[0].cpu().numpy() > 0.5
+            figure(pixels[index[0]], truth[index[0]], guess).save(folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    run(main)

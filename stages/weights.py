@@ -1,0 +1,43 @@
+"""Fetch one set of ImageNet weights to data/weights/<name>, held to the hash its publisher gives.
+
+    python -m stages.weights vgg16
+
+The names are those of lesions/weights.py. --mirror: a URL or folder that has the same file names.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lesions import fetch, weights
+from lesions.errors import InputError, run
+
+
+def download(name: str, out: Path, mirror: str | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    place = weights.url(name)
+    if mirror:
+        place = f"{mirror.rstrip('/')}/{place.rpartition('/')[2]}"
+    path = fetch.store(place) / place.rpartition("/")[2]
+    sha256 = fetch.fetch([place], path, sleep)
+    try:
+        weights.verify(name, path, sha256)
+    except InputError:
+        fetch.discard(path)
+        raise
+    fetch.deliver(path, out / name)
+    fetch.clear(place)
+    print(f"{out / name}: {(out / name).stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help=f"one of {', '.join(weights.NAMES)}")
+    parser.add_argument("--out", type=Path, default=Path("data/weights"), help="folder (default: %(default)s)")
+    parser.add_argument("--mirror", help="URL or folder to take the file from, in place of its publisher's")
+    args = parser.parse_args()
+    download(args.name, args.out, args.mirror)
+
+
+if __name__ == "__main__":
+    run(main)
