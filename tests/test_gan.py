@@ -1,0 +1,454 @@
+"""Study B: the DCGAN, its stage, and the base model with and without generated images."""
+
+import hashlib
+import json
+import shutil
+import sys
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from lesions import base_model, gan
+from lesions.errors import InputError
+from lesions.files import read_json
+from lesions.isic import CLASSES
+from lesions.params import Compute
+from lesions.study_b import keras, read_images, read_set, save_model, save_weights, set_up, tf
+from stages import augment_gan
+from stages import base_model as base_model_stage
+
+ROOT = Path(__file__).parents[1]
+COMPUTE = Compute(threads=2, amp=True, compile=False, deterministic=True)
+PER_CLASS = 6  # test, val and four train
+TRAIN_AK = 5  # of study B's 80/20: train and val
+POISON = 255  # every pixel of every test image
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    set_up(COMPUTE, 0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def place(root: Path, side: int, **changes: dict) -> Path:
+    """A repository root with params.yaml, a table of 48 images, and their array of side × side pixels."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["augment_gan"] |= {"epochs": 3, "batch": 3, "images": 7, "latent": 10, "preview_every": 2}
+    content["base_model"] |= {"epochs": 2, "steps": 4, "validation_steps": 1, "batch": 12}
+    for section, values in changes.items():
+        content[section] |= values
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for folder in ("data/sorted", "data/resized/isic2019", "data/generated"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "data/generated/none.npy", root / "data/generated/none.npy")
+    count = PER_CLASS * len(CLASSES)
+    role = np.array(["test", "val", *["train"] * (PER_CLASS - 2)]).repeat(len(CLASSES))
+    table = pd.DataFrame({"image": [f"ISIC_{i:07d}" for i in range(count)], "lesion": range(count)})
+    table = table.assign(label=list(CLASSES) * PER_CLASS, cv0=role, balanced="")
+    table.to_csv(root / "data/sorted/isic2019.csv", index=False)
+    pixels = np.random.default_rng(0).integers(0, POISON, (count, side, side, 3), dtype=np.uint8)
+    pixels[role == "test"] = POISON
+    np.save(root / "data/resized/isic2019/gan.npy", pixels)
+    return root
+
+
+def call(stage, root: Path, *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(sys, "argv", ["stage", *arguments])
+        stage.main()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+class TestNetworks:
+    """Against study B's listing, layer by layer."""
+
+    def test_generator_shapes(self):
+        shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in gan.generator(100).layers}
+        assert shapes["dense"] == (4096,)
+        assert shapes["reshape"] == (4, 4, 256)
+        for number, (side, channels) in enumerate(((8, 256), (16, 256), (32, 128), (64, 128)), start=1):
+            for part in ("conv", "norm", "relu"):
+                assert shapes[f"{part}{number}"] == (side, side, channels)
+        assert shapes["conv5"] == shapes["tanh"] == (64, 64, 3)
+
+    def test_discriminator_shapes(self):
+        shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in gan.discriminator().layers}
+        convolutions = [shapes[f"conv{number}"] for number in range(1, 6)]
+        assert convolutions == [(32, 32, 32), (16, 16, 64), (9, 9, 128), (9, 9, 256), (9, 9, 512)]
+        assert shapes["pad"] == (17, 17, 64)
+        assert shapes["flatten"] == (9 * 9 * 512,)
+        assert shapes["logit"] == (1,)
+
+    @pytest.mark.parametrize(("network", "strides"), [("generator", [1] * 5), ("discriminator", [2, 2, 2, 1, 1])])
+    def test_settings(self, network, strides):
+        layers = (gan.generator(100) if network == "generator" else gan.discriminator()).layers
+        convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+        assert [layer.strides for layer in convolutions] == [(stride, stride) for stride in strides]
+        assert {(layer.kernel_size, layer.padding, layer.activation.__name__) for layer in convolutions} == {
+            ((3, 3), "same", "linear")
+        }
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert [layer.momentum for layer in norms] == [0.8] * 4
+        leaks = [layer.negative_slope for layer in layers if isinstance(layer, keras.layers.LeakyReLU)]
+        drops = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
+        count = 5 if network == "discriminator" else 0
+        assert leaks == pytest.approx([0.2] * count)
+        assert drops == [0.25] * count
+
+    def test_discriminator_order(self):
+        order = [layer.name.rstrip("12345") for layer in gan.discriminator().layers]
+        block = ["conv", "norm", "leaky", "drop"]
+        assert order == ["conv", "leaky", "drop", "conv", "pad", *block[1:], *block * 3, "flatten", "logit"]
+
+    def test_parameter_counts(self):
+        def convolution(channels, out):
+            return (9 * channels + 1) * out
+
+        dense, wide = (100 + 1) * 4096, 2 * convolution(256, 256)
+        narrow = convolution(256, 128) + convolution(128, 128) + convolution(128, 3)
+        assert gan.generator(100).count_params() == dense + wide + narrow + 4 * (256 + 256 + 128 + 128)
+        widths = (3, 32, 64, 128, 256, 512)
+        stack = sum(convolution(a, b) for a, b in pairwise(widths))
+        assert gan.discriminator().count_params() == stack + 4 * sum(widths[2:]) + 9 * 9 * 512 + 1
+
+    def test_tanh_range(self, rng):
+        images = gan.generator(10)(1e3 * rng.standard_normal((4, 10), np.float32), training=False).numpy()
+        assert images.min() >= -1 and images.max() <= 1 and images.std() > 0
+
+    def test_logits(self, rng):
+        judges = gan.discriminator()
+        assert judges.layers[-1].activation is keras.activations.linear
+        bias = judges.layers[-1].bias
+        images = rng.uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+        before = judges(images, training=False).numpy()
+        bias.assign([5.0])
+        assert judges(images, training=False).numpy() == pytest.approx(before + 5, abs=1e-5)
+
+
+class TestStep:
+    def test_losses_by_hand(self, rng):
+        real, fake = rng.standard_normal((2, 9, 1)) * 5
+        generator, discriminator = gan.losses(tf.constant(real), tf.constant(fake))
+        assert float(generator) == pytest.approx(np.log1p(np.exp(-fake)).mean(), rel=1e-5)
+        expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
+        assert float(discriminator) == pytest.approx(expected, rel=1e-5)
+
+    def test_both_learn(self, rng):
+        makes, judges = gan.generator(10), gan.discriminator()
+        before = [makes.get_weights(), judges.get_weights()]
+        step = gan.train_step(makes, judges, 1.5e-4, 0.5)
+        for count in (4, 1):  # a last batch may be smaller than the noise batch
+            images = rng.uniform(-1, 1, (count, 64, 64, 3)).astype(np.float32)
+            assert np.isfinite([float(x) for x in step(images, rng.standard_normal((4, 10), np.float32))]).all()
+        assert step.experimental_get_tracing_count() == 1
+        for network, old in zip((makes, judges), before, strict=True):
+            kernels = [(a, b) for a, b in zip(old, network.get_weights(), strict=True) if a.ndim > 1]
+            assert all(np.isfinite(b).all() and not np.array_equal(a, b) for a, b in kernels)
+
+    def test_pixels(self):
+        levels = np.arange(256, dtype=np.uint8)
+        assert (gan.from_pixels(levels)[[0, 255]] == [-1, 1]).all()
+        assert np.array_equal(gan.to_pixels(gan.from_pixels(levels)), levels)
+
+
+class TestParts:
+    def test_batches(self, rng):
+        found = list(augment_gan.batches(70, 32, rng))
+        assert [len(batch) for batch in found] == [32, 32, 6]
+        assert sorted(np.concatenate(found)) == list(range(70))
+
+    def test_grid(self):
+        images = np.zeros((3, 10, 20, 3), np.uint8)
+        picture = augment_gan.grid(images, 2)
+        assert picture.shape == (16 + 2 * 26, 16 + 2 * 36, 3)
+        expected = np.full_like(picture, 255)
+        expected[16:26, 16:36] = expected[16:26, 52:72] = expected[42:52, 16:36] = 0
+        assert np.array_equal(picture, expected)
+
+    def test_saved_model_is_stable_and_safe(self, tmp_path, rng):
+        for name in ("one", "two"):
+            makes = gan.generator(10)
+            save_model(makes, tmp_path / f"{name}.keras")
+            keras.utils.clear_session()
+            keras.utils.set_random_seed(0)
+        assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+        with zipfile.ZipFile(tmp_path / "one.keras") as archive:
+            assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980")
+        loaded = keras.models.load_model(tmp_path / "one.keras", safe_mode=True)
+        assert same(loaded.get_weights(), makes.get_weights())
+        noise = rng.standard_normal((3, 10), np.float32)
+        assert np.array_equal(gan.drawer(loaded)(noise), gan.drawer(makes)(noise))
+
+    def test_read_set(self, tmp_path):
+        root = place(tmp_path, 8)
+        table, images = root / "data/sorted/isic2019.csv", root / "data/resized/isic2019/gan.npy"
+        assert [len(found) for found in read_set(table, images)] == [48, 48]
+        np.save(images, np.zeros((5, 8, 8, 3), np.uint8))
+        with pytest.raises(InputError, match="5 images for 48 rows"):
+            read_set(table, images)
+        with pytest.raises(InputError, match="sort stage"):
+            read_set(tmp_path / "no.csv", images)
+        with pytest.raises(InputError, match="mend it"):
+            read_images(tmp_path / "no.npy", "mend it")
+        np.save(images, np.zeros((5, 8, 8), np.float32))
+        with pytest.raises(InputError, match="expected uint8"):
+            read_images(images, "mend it")
+
+
+@pytest.fixture(scope="module")
+def gan_run(tmp_path_factory):
+    """The stage run; what it fed to its training steps."""
+    seen, train_step = [], gan.train_step
+
+    def spy(*arguments):
+        step = train_step(*arguments)
+
+        def spied(images, noise):
+            seen.append((images, noise))
+            return step(images, noise)
+
+        return spied
+
+    root = place(tmp_path_factory.mktemp("gan") / "root", 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan, "train_step", spy)
+        call(augment_gan, root)
+    return root, seen
+
+
+class TestAugmentGan:
+    def test_outputs(self, gan_run):
+        root = gan_run[0]
+        generated = np.load(root / "data/generated/AK.npy")
+        assert (generated.shape, generated.dtype) == ((7, 64, 64, 3), np.uint8)
+        assert len(np.unique(generated, axis=0)) == 7
+        losses = pd.read_csv(root / "plots/gan/losses.csv")
+        assert list(losses) == ["epoch", "generator", "discriminator"]
+        assert list(losses["epoch"]) == [1, 2, 3] and np.isfinite(losses).all(axis=None)
+        previews = sorted((root / "plots/gan/previews").iterdir())
+        assert [path.name for path in previews] == [f"epoch-000{epoch}.png" for epoch in (1, 2, 3)]
+        with Image.open(previews[0]) as preview:
+            assert (preview.mode, preview.size) == ("RGB", (16 + 7 * 80, 16 + 7 * 80))
+        loaded = keras.models.load_model(root / "models/gan/generator.keras", safe_mode=True)
+        noise = np.random.default_rng([0, augment_gan.GENERATED]).standard_normal((7, 10), np.float32)
+        assert np.array_equal(gan.drawer(loaded)(noise), generated)
+
+    @pytest.mark.slow
+    def test_same_bytes(self, gan_run):
+        ours = digests(gan_run[0])
+        call(augment_gan, gan_run[0])
+        assert digests(gan_run[0]) == ours
+        assert {"data/generated/AK.npy", "models/gan/discriminator.keras", "plots/gan/generated.png"} <= ours.keys()
+        assert not [name for name in ours if ".part" in name]
+
+    def test_training_images_only(self, gan_run):
+        root, seen = gan_run
+        table, images = read_set(root / "data/sorted/isic2019.csv", root / "data/resized/isic2019/gan.npy")
+        allowed = augment_gan.training_images(table, images, "AK")
+        assert len(allowed) == TRAIN_AK and not (allowed == POISON).all(axis=(1, 2, 3)).any()
+        assert [len(images) for images, _ in seen] == [3, 2] * 6 and {len(noise) for _, noise in seen} == {3}
+        fed = {image.tobytes() for images, _ in seen for image in images}
+        assert fed == {image.tobytes() for image in gan.from_pixels(allowed)}
+
+    def test_too_few_images(self, tmp_path):
+        with pytest.raises(InputError, match=r"5 training images of AK; expected one batch of 6"):
+            call(augment_gan, place(tmp_path, 64, augment_gan={"batch": 6}))
+
+    def test_wrong_size(self, tmp_path):
+        with pytest.raises(InputError, match="32×32; expected 64×64"):
+            call(augment_gan, place(tmp_path, 32))
+
+
+class TestBackbone:
+    SIZE = (32, 32)
+
+    @pytest.fixture
+    def backbone(self):
+        return base_model.backbone(self.SIZE, None)
+
+    def test_head_on_features_is_the_whole_model(self, backbone, rng):
+        """In prediction, and after the same training steps; the backbone stays as it was."""
+        pixels = rng.integers(0, 256, (10, *self.SIZE, 3), dtype=np.uint8)
+        labels = np.eye(8, dtype=np.float32)[rng.integers(0, 8, 10)]
+        head = base_model.head(1e-4)
+        dense = keras.layers.Dense(8, activation="softmax")
+        whole = keras.Sequential([keras.layers.Input((*self.SIZE, 3)), backbone, dense])
+        whole.compile(keras.optimizers.SGD(1e-4), loss="categorical_crossentropy", jit_compile=False)
+        kernel = 0.01 * rng.standard_normal((2048, 8))
+        for layer in (head.layers[-1], dense):
+            layer.set_weights([kernel, np.zeros(8)])
+        frozen, before = backbone.get_weights(), head.get_weights()
+
+        rows = np.arange(10)[::-1]
+        found = base_model.features(backbone, pixels, rows, chunk=4)
+        whole_pixels = keras.applications.resnet.preprocess_input(pixels[rows].astype(np.float32))
+        expected = whole.predict_on_batch(whole_pixels)
+        assert head.predict_on_batch(found) == pytest.approx(expected, abs=1e-4)
+        for part in (slice(0, 5), slice(5, 10)):
+            head.train_on_batch(found[part], labels[part])
+            whole.train_on_batch(whole_pixels[part], labels[part])
+        assert head.layers[-1].kernel.numpy() == pytest.approx(dense.kernel.numpy(), abs=1e-4)
+        assert not same(head.get_weights(), before)
+        assert same(backbone.get_weights(), frozen)
+
+    def test_weights_from_a_file(self, backbone, tmp_path):
+        """The published file's layout: topmost the layers, their weights in order; its name has no suffix."""
+        path = tmp_path / "keras_resnet50"
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = [layer.name.encode() for layer in backbone.layers]
+            for layer in backbone.layers:
+                group, names = file.create_group(layer.name), []
+                for number, weight in enumerate(layer.get_weights()):
+                    names.append(f"{layer.name}/{number}:0".encode())
+                    group[names[-1].decode()] = weight
+                group.attrs["weight_names"] = names
+        keras.utils.set_random_seed(1)
+        other = base_model.backbone(self.SIZE, path)
+        assert same(other.get_weights(), backbone.get_weights())
+        assert not other.trainable_variables
+        path.write_bytes(b"not weights")
+        with pytest.raises(InputError, match="not weights of resnet50"):
+            base_model.load_weights(other, path)
+        with pytest.raises(InputError, match="not found"):
+            base_model.load_weights(other, tmp_path / "none")
+
+    def test_too_small(self):
+        with pytest.raises(InputError, match="16×40; ResNet50 expects 32×32"):
+            base_model.backbone((16, 40), None)
+
+    def test_head_is_saved_stably(self, tmp_path):
+        head = base_model.head(0.01)
+        for name in ("one", "two"):
+            save_weights(head, tmp_path / f"{name}.weights.h5")
+        assert (tmp_path / "one.weights.h5").read_bytes() == (tmp_path / "two.weights.h5").read_bytes()
+        other = base_model.head(0.01)
+        other.load_weights(tmp_path / "one.weights.h5")
+        assert same(other.get_weights(), head.get_weights())
+
+
+class TestReport:
+    def test_by_hand(self):
+        labels = np.array([0, 0, 0, 1, 1, 2])
+        predicted = np.array([0, 0, 1, 1, 0, 0])
+        found = base_model.report(labels, np.eye(8)[predicted])
+        assert found["accuracy"] == pytest.approx(3 / 6)
+        assert found["classes"]["MEL"] == pytest.approx(
+            {"precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
+        )
+        assert found["classes"]["SCC"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+        assert found["bma"] == found["macro"]["recall"] == pytest.approx((2 / 3 + 1 / 2) / 8)
+        assert found["weighted"]["recall"] == pytest.approx(found["accuracy"])
+
+    def test_shuffled_passes_go_on(self, rng):
+        passes = base_model.shuffled_passes(10, 4, rng)
+        found = [next(passes) for _ in range(6)]
+        assert [len(batch) for batch in found] == [4, 4, 2] * 2
+        for start in (0, 3):
+            assert sorted(np.concatenate(found[start : start + 3])) == list(range(10))
+
+    def test_resized(self, rng):
+        images = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+        assert base_model.resized(images, (64, 64)) is images
+        assert base_model.resized(images, (96, 80)).shape == (3, 96, 80, 3)
+        assert base_model.resized(images[:0], (96, 80)).shape == (0, 96, 80, 3)
+
+
+@pytest.fixture(scope="module")
+def base_run(tmp_path_factory):
+    """The stage without and with generated images (64×64, fitted to the set's 32×32); what each trained on."""
+    root, parts, train = place(tmp_path_factory.mktemp("base") / "root", 32), [], base_model_stage.train
+
+    def spy(head, training, test, recipe):
+        parts.append((training, test))
+        return train(head, training, test, recipe)
+
+    np.save(root / "data/generated/AK.npy", np.full((4, 64, 64, 3), 7, np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_model_stage, "train", spy)
+        for name in ("base_64", "base_64_ak"):
+            call(base_model_stage, root, name)
+    return root, parts
+
+
+class TestBaseModel:
+    def test_generated_images_in_training_only(self, base_run):
+        (plain, test), (more, test_again) = base_run[1]
+        assert len(plain[0]) == 5 * 8 and len(test[0]) == 8
+        assert same(plain, [values[:-4] for values in more]) and same(test, test_again)
+        assert set(more[1][-4:]) == {CLASSES.index("AK")}
+        assert (more[0][-4:] == more[0][-1]).all()
+        poison = test[0][0]  # every test image is white, and no training image is
+        assert np.allclose(test[0], poison) and not np.isclose(more[0], poison).all(axis=1).any()
+
+    def test_outputs(self, base_run):
+        root = base_run[0]
+        table = pd.read_csv(root / "data/predictions/base_model/base_64_ak.csv")
+        assert list(table) == ["image", "split", "seed", "checkpoint", "label", *(f"p_{name}" for name in CLASSES)]
+        assert list(table["image"]) == [f"ISIC_{i:07d}" for i in range(8)] and list(table["label"]) == list(CLASSES)
+        assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+        assert set(zip(table["split"], table["checkpoint"], table["seed"], strict=True)) == {("test", "last", 0)}
+        history = pd.read_csv(root / "plots/base_model/base_64.csv")
+        assert list(history) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"] and len(history) == 2
+        metrics = read_json(root / "metrics/base_model/base_64.json")
+        assert 0 <= metrics["train_accuracy"] <= 1 and metrics["bma"] == pytest.approx(1 / 8)
+        assert metrics["shuffled_labels"].keys() == metrics.keys() - {"train_accuracy", "shuffled_labels"}
+        head = base_model.head(0.01)
+        head.load_weights(root / "models/base_model/base_64_ak.weights.h5")
+        expected = head.predict(base_run[1][1][1][0], verbose=0)
+        assert table.filter(like="p_").to_numpy() == pytest.approx(expected, abs=1e-5)
+
+    def test_epochs_go_on_where_the_last_stopped(self, rng, monkeypatch):
+        """2 epochs of 2 steps of 3 over 9 images: the fourth batch opens the second pass."""
+        drawn = []
+
+        def recorded(count, batch, rng, passes=base_model.shuffled_passes):
+            for rows in passes(count, batch, rng):
+                drawn.append(rows)
+                yield rows
+
+        part = (rng.standard_normal((9, 2048)).astype(np.float32), rng.integers(0, 8, 9))
+        recipe = base_model_stage.params.BaseModelRecipe(
+            epochs=2, steps=2, validation_steps=1, batch=3, lr=0.01, weights="none", seed=0
+        )
+        one, two = base_model.head(0.01), base_model.head(0.01)
+        two.set_weights(one.get_weights())
+        base_model_stage.train(one, part, part, recipe)
+        monkeypatch.setattr(base_model, "shuffled_passes", recorded)
+        rows = base_model_stage.batches(part, 3, np.random.default_rng([0, base_model_stage.TRAINING]))
+        for _ in range(4):
+            two.train_on_batch(*next(rows))
+        assert sorted(np.concatenate(drawn[:3])) == list(range(9))
+        assert one.layers[-1].kernel.numpy() == pytest.approx(two.layers[-1].kernel.numpy(), abs=1e-5)
+
+    @pytest.mark.slow
+    def test_same_bytes(self, base_run):
+        root = base_run[0]
+        before = digests(root)
+        call(base_model_stage, root, "base_64_ak")
+        assert digests(root) == before
+
+    def test_missing_generated_images(self, tmp_path):
+        with pytest.raises(InputError, match=r"AK.npy: not found; run the augment_gan stage"):
+            call(base_model_stage, place(tmp_path, 32), "base_64_ak")
