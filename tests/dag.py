@@ -72,7 +72,7 @@ def rewritten(text: str) -> str:
         indent = found[1]
         wrapped = textwrap.fill(", ".join(names), 116 - len(indent), break_long_words=False, break_on_hyphens=False)
         lines = "".join(f"{indent}  {line}\n" for line in wrapped.splitlines())
-        text = text[: found.start("deps")] + f" [\n{lines}{indent}]\n" + text[found.end("deps") :]
+        text = text[: found.start("deps")] + f"\n{indent}  [\n{lines}{indent}  ]\n" + text[found.end("deps") :]
     return text
 
 
