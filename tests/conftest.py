@@ -1,0 +1,60 @@
+"""Small official-looking data for the tests; nothing here needs the network or real images."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesions import isic
+
+ROOT = Path(__file__).resolve().parent.parent
+FULL_CSVS = Path(os.environ.get("ISIC_CSVS", ROOT.parent / "shared/isic/full_csv"))
+
+# Table 5.1 of study A.
+COUNTS = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
+
+
+def jpeg(rng: np.random.Generator, height: int = 48, width: int = 64) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def png(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, "PNG")
+    return content.getvalue()
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{path.stem}/{name}", content)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """data/raw with 96 images (12 a class, two a lesion) and 60 pairs, as the official archives lay them out."""
+    rng, folder = np.random.default_rng(0), tmp_path / "raw"
+    names = [f"ISIC_{i:07d}" + ("_downsampled" if i % 10 == 3 else "") for i in range(96)]
+    labels = [isic.CLASSES[i % 8] for i in range(96)]
+    write_zip(folder / isic.IMAGES_2019, {f"{name}.jpg": jpeg(rng) for name in names})
+    truth = pd.DataFrame({"image": names} | {c: [float(label == c) for label in labels] for c in isic.CLASSES})
+    truth.assign(UNK=0.0).to_csv(folder / isic.TRUTH_2019, index=False, lineterminator="\r\n")
+    lesion = ["" if i >= 88 else f"HAM_{i % 8}_{i // 16}" for i in range(96)]
+    metadata = pd.DataFrame(
+        {"image": names, "age_approx": "", "anatom_site_general": "", "lesion_id": lesion, "sex": ""}
+    )
+    metadata.to_csv(folder / isic.METADATA_2019, index=False, lineterminator="\r\n")
+    pairs = [isic.canonical(name) for name in names[37:]] + ["ISIC_0999999"]
+    write_zip(folder / isic.IMAGES_2018, {f"{name}.jpg": jpeg(rng) for name in pairs})
+    mask = np.zeros((48, 64), np.uint8)
+    mask[12:36, 16:48] = 255
+    write_zip(folder / isic.MASKS_2018, {f"{name}_segmentation.png": png(mask) for name in pairs})
+    return folder

@@ -1,0 +1,383 @@
+"""The compare stage on made-up predictions whose scores are known, and the published numbers against themselves."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import classification_report
+
+from lesions import intervals, report, scoreboard
+from lesions.errors import InputError
+from lesions.isic import BALANCED_CLASSES, CLASSES, MERGED, RARE
+from stages import compare
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "published"
+FOLDS, EACH = 5, 4  # images of a class in a fold
+STANDARD = ("vgg16", "alexnet", "residual", "resnet101", "residual_shades")
+BALANCED = ("vgg16_balanced", "residual_balanced")
+SKILL = {"vgg16": 0.0, "alexnet": 0.25, "residual": 0.5, "resnet101": 0.75, "residual_shades": 1.0}  # known BMAs
+
+
+def sorted_table() -> pd.DataFrame:
+    """Eight classes alike in number, two images a lesion, dealt out in turn to the folds."""
+    rows = []
+    for label in CLASSES:
+        for fold in range(FOLDS):
+            for i in range(EACH):
+                rows.append((f"ISIC_{len(rows):07d}", f"{label}_{fold}_{i // 2}", label, fold))
+    return pd.DataFrame(rows, columns=["image", "lesion", "label", "fold"])
+
+
+def predictions(images: pd.DataFrame, labels: pd.Series, right: np.ndarray, classes, checkpoints) -> pd.DataFrame:
+    """Probability .72 for the true class where `right`, else for the next one."""
+    truth = labels.map({c: i for i, c in enumerate(classes)}).to_numpy()
+    guess = np.where(right, truth, (truth + 1) % len(classes))
+    rest = 0.28 / (len(classes) - 1)
+    p = np.where(np.arange(len(classes)) == guess[:, None], 0.72, rest)
+    parts = []
+    for checkpoint in checkpoints:
+        for split in ("val", "test"):  # the validation rows are all wrong: they must not count
+            q = p if split == "test" else np.roll(np.eye(len(classes))[truth], 1, axis=1)
+            keys = {"image": images["image"] + ("" if split == "test" else "v"), "split": split, "seed": 0}
+            table = pd.DataFrame({**keys, "checkpoint": checkpoint, "label": labels})
+            parts.append(table.assign(**{f"p_{c}": q[:, i] for i, c in enumerate(classes)}))
+    return pd.concat(parts)
+
+
+def skilled(labels: pd.Series, part: float) -> np.ndarray:
+    """The first `part` of each class is right."""
+    place = labels.groupby(labels).cumcount()
+    return (place < part * labels.map(labels.value_counts())).to_numpy()
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+
+
+def settings() -> dict:
+    """The project's params.yaml with fewer classifiers."""
+    chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    blocks = chosen["classifiers"]
+    chosen["classifiers"] = {k: blocks[k] for k in (*STANDARD, *BALANCED)}
+    runs = chosen["cross_validate"].items()
+    chosen["cross_validate"] = {k: one for k, one in runs if one["classifier"] in ("alexnet", "residual")}
+    chosen["base_models"] = {k: chosen["base_models"][k] for k in ("base_64", "base_64_ak")}
+    chosen["data"]["source"] = "sample"
+    return chosen
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    """A folder with params.yaml and every prediction that the stage reads; the current directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare", "--published", str(PUBLISHED)])
+    monkeypatch.setattr(intervals.resample, "__defaults__", (50, 0))  # resamples, seed: enough for what is asked here
+    Path("params.yaml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    table, data = sorted_table(), Path("data/predictions")
+    write(Path("data/sorted/isic2019.csv"), table)
+    test = table[table["fold"] == 0].reset_index(drop=True)
+    three = ("loss", "accuracy", "bma")
+    for name in STANDARD:
+        right = skilled(test["label"], SKILL[name])
+        write(data / f"train/{name}.csv", predictions(test, test["label"], right, CLASSES, three))
+    merged = test["label"].where(~test["label"].isin(RARE), MERGED)
+    for name, part in zip(BALANCED, (0.0, 0.5), strict=True):
+        right = skilled(merged, part)
+        write(data / f"train/{name}.csv", predictions(test, merged, right, BALANCED_CLASSES, three))
+    for name in ("alexnet", "residual"):
+        for fold in range(1, FOLDS):
+            part = table[table["fold"] == fold].reset_index(drop=True)
+            right = skilled(part["label"], fold / 4)
+            write(data / f"cross_validate/{name}-{fold}.csv", predictions(part, part["label"], right, CLASSES, three))
+    jaccards = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    masks = [(f"ISIC_{i:07d}", c, j, 2 * j / (1 + j)) for c in ("loss", "jaccard") for i, j in enumerate(jaccards)]
+    write(data / "segment.csv", pd.DataFrame(masks, columns=["image", "checkpoint", "jaccard", "dice"]))
+    for name, part in (("base_64", 0.25), ("base_64_ak", 0.5)):
+        right = skilled(test["label"], part)
+        write(data / f"base_model/{name}.csv", predictions(test, test["label"], right, CLASSES, ["last"]))
+    return tmp_path
+
+
+@pytest.fixture
+def undrawn(world, monkeypatch) -> Path:
+    """The same, without the pictures, which take longest."""
+    monkeypatch.setattr(compare.figures, "draw", lambda *args: None)
+    return world
+
+
+def result() -> pd.DataFrame:
+    return pd.read_csv("metrics/compare.csv", keep_default_na=False, na_values={"ours": [""], "published": [""]})
+
+
+def line(table: pd.DataFrame, where: str, run: str, metric: str) -> pd.Series:
+    found = table[(table["table"] == where) & (table["run"] == run) & (table["metric"] == metric)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_known_scores(undrawn):
+    compare.main()
+    found = json.loads(Path("metrics/compare.json").read_text(encoding="utf-8"))
+    for name in STANDARD:
+        assert found["standard"][name]["bma"] == found["standard"][name]["accuracy"] == SKILL[name]
+    assert found["standard"]["residual_shades"]["loss"] == pytest.approx(-np.log(0.72), abs=1e-6)
+    assert found["balanced"]["residual_balanced"]["bma5"] == 0.5
+    assert found["balanced"]["residual_balanced"]["bma"] == 0.5 * 5 / 8
+    assert found["segmentation"]["jaccard"] == pytest.approx(0.65)
+    assert found["segmentation"]["jaccard_thresholded"] == pytest.approx(0.4)
+    assert found["gan"]["base_64"]["ak_f1"] == 0.25
+    assert found["gan"]["difference"]["accuracy"] == 0.25
+    assert set(found) == {"standard", "balanced", "cross_validation", "segmentation", "gan"}
+
+
+def test_fold_0_is_the_train_run(undrawn):
+    compare.main()
+    found = json.loads(Path("metrics/compare.json").read_text(encoding="utf-8"))["cross_validation"]
+    assert [found["alexnet"][f"fold_{k}"] for k in range(FOLDS)] == [0.25, 0.25, 0.5, 0.75, 1.0]
+    assert [found["residual"][f"fold_{k}"] for k in range(FOLDS)] == [0.5, 0.25, 0.5, 0.75, 1.0]
+    assert found["alexnet"]["bma"] == found["alexnet"]["accuracy"] == 0.55
+    low, high = intervals.normal(0.55, 8 * FOLDS * EACH, 0.95)
+    assert (found["alexnet"]["accuracy_low"], found["alexnet"]["accuracy_high"]) == (round(low, 6), round(high, 6))
+    assert set(found) == {"alexnet", "residual"}
+
+
+def test_rows_nobody_ran_and_rows_nobody_published(undrawn):
+    compare.main()
+    table = result()
+    missing = line(table, "Table 6.1", "wide_resnet", "bma")
+    assert missing["comparable"] == "not run" and np.isnan(missing["ours"]) and missing["inside"] == ""
+    extra = line(table, "Table 6.1", "residual_shades", "bma")
+    assert np.isnan(extra["published"]) and extra["ours"] == 1 and extra["comparable"] == ""
+    text = Path("metrics/compare.md").read_text(encoding="utf-8")
+    (row,) = [r for r in text.splitlines() if r.startswith("| Wide ResNet |") and "0.726" in r]
+    assert row.count("not run") == 3
+
+
+def test_sample_data_compares_with_nothing(undrawn):
+    compare.main()
+    table = result()
+    ours = table[table["ours"].notna() & table["published"].notna()]
+    assert len(ours) and set(ours["comparable"]) == {"sample data"}
+    assert set(table["inside"]) == {""}
+    text = Path("metrics/compare.md").read_text(encoding="utf-8")
+    captions = [r for r in text.splitlines() if r.startswith("**") and r.endswith("**") and report.SAMPLE in r]
+    assert text.splitlines()[2] == f"> **{report.SAMPLE}**" and len(captions) >= 11
+
+
+def test_collapse_is_said(undrawn):
+    """All images into one class: the stage names the run, as it explains the paper's VGG16."""
+    path = Path("data/predictions/train/vgg16.csv")
+    table = pd.read_csv(path)
+    table[[f"p_{c}" for c in CLASSES]] = np.eye(8)[1]
+    write(path, table)
+    compare.main()
+    assert "one class only: vgg16." in Path("metrics/compare.md").read_text(encoding="utf-8")
+    assert json.loads(Path("metrics/compare.json").read_text())["standard"]["vgg16"]["bma"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("train/residual.csv", "stages.train residual"),
+        ("cross_validate/alexnet-3.csv", "stages.cross_validate alexnet-3"),
+        ("segment.csv", "stages.segment"),
+        ("base_model/base_64_ak.csv", "stages.base_model base_64_ak"),
+    ],
+)
+def test_missing_file(undrawn, file, stage):
+    (Path("data/predictions") / file).unlink()
+    with pytest.raises(InputError, match=rf"{file}: not found; run python -m {stage}$"):
+        compare.main()
+    assert not Path("metrics").exists()
+
+
+def test_stale_predictions(undrawn):
+    path = Path("data/predictions/train/residual.csv")
+    table = pd.read_csv(path)
+    write(path, table.assign(image="ISIC_9999999"))
+    with pytest.raises(InputError, match="ISIC_9999999 is not in the sorted table"):
+        compare.main()
+    write(path, pd.concat([table, table]))
+    with pytest.raises(InputError, match="stands twice"):
+        compare.main()
+    write(path, table.drop(columns="p_AK"))
+    with pytest.raises(InputError, match="no column p_AK"):
+        compare.main()
+
+
+def test_some_folds_have_no_mean(undrawn):
+    """The mean of three folds is not what Table 6.4 calls the mean."""
+    chosen = settings()
+    del chosen["cross_validate"]["alexnet-4"], chosen["cross_validate"]["alexnet-2"]
+    Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    compare.main()
+    table = result()
+    assert line(table, "Table 6.4", "alexnet", "fold_3")["ours"] == 0.75
+    for where, metric in (
+        ("Table 6.4", "fold_2"),
+        ("Table 6.4", "mean"),
+        ("Table 6.3", "accuracy"),
+        ("Table 6.5", "bma"),
+    ):
+        assert line(table, where, "alexnet", metric)["comparable"] == "not run"
+        assert line(table, where, "residual", metric)["ours"] > 0
+
+
+def test_an_image_in_two_folds(undrawn):
+    folder = Path("data/predictions/cross_validate")
+    shutil.copy(folder / "alexnet-1.csv", folder / "alexnet-2.csv")
+    with pytest.raises(InputError, match="test part of two folds"):
+        compare.main()
+
+
+def test_the_same_bytes_twice(world):
+    compare.main()
+    first = {p: p.read_bytes() for folder in ("metrics", "plots") for p in Path(folder).rglob("*.*")}
+    assert len(first) == 3 + 7
+    compare.main()
+    assert {p: p.read_bytes() for p in first} == first
+
+
+def row(metric: str, ours: float, low: float, high: float, table="Table 6.1", run="residual") -> dict:
+    return scoreboard.scored("A", table, run, 100, {metric: (ours, low, high)})[0]
+
+
+def test_inside_and_reasons():
+    rows = [row("bma", 0.5, 0.4, 0.6), row("accuracy", 0.5, 0.4, 0.6), row("loss", 0.1, 0.0, 0.2)]
+    rows.append(row("jaccard", 0.75, 0.7, 0.8, "Table 6.6", "unet"))
+    table = scoreboard.beside(PUBLISHED, rows, "")
+    found = [line(table, "Table 6.1", "residual", m) for m in ("bma", "accuracy", "loss")]
+    assert [(f["comparable"], f["inside"]) for f in found] == [
+        ("yes", "yes"),  # .547 in [.4, .6]
+        ("yes", "no"),  # .703
+        ("loss of unknown normalisation", ""),
+    ]
+    assert line(table, "Table 6.6", "unet", "jaccard")["inside"] == "yes"
+    board = table[table["study"] == "leaderboard"].set_index(["table", "row"])["comparable"]
+    assert board["ISIC 2019 Task 1", "DAISYLab"] == "8 classes here, 9 there"
+    assert board["ISIC 2018 Task 1", "MT"].startswith("own test part")
+    reports = table[table["table"] == "Figure 6.1"]
+    assert set(reports["comparable"]) == {"not run"} and "shuffled" in set(reports["reason"])
+    assert set(scoreboard.beside(PUBLISHED, rows, "other data")["inside"]) == {""}
+
+
+def test_data_kind():
+    full = pd.Series(np.repeat(list(scoreboard.ISIC_2019), list(scoreboard.ISIC_2019.values())))
+    assert scoreboard.data_kind("isic", full) == scoreboard.data_kind("/mirror", full) == ""
+    assert scoreboard.data_kind("sample", full) == "sample data"
+    assert scoreboard.data_kind("/mirror", full[1:]) == "other data"
+
+
+def test_normal_interval():
+    low, high = intervals.normal(0.631, 25331, 0.95)
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.631 * 0.369 / 25331), rel=1e-4)
+    assert intervals.normal(0.0, 10, 0.95) == (0.0, 0.0)
+
+
+def made(truth: np.ndarray, probabilities: np.ndarray, lesions: np.ndarray, classes=CLASSES) -> scoreboard.Tested:
+    return scoreboard.Tested(classes, np.arange(len(truth)).astype(str), lesions, truth, probabilities)
+
+
+def test_bootstrap_agrees_with_the_formula():
+    """Each image its own lesion: the percentile interval is near the normal one."""
+    right = np.arange(2000) < 1400
+    drawn = intervals.resample(right[:, None].astype(float), np.arange(2000))
+    assert intervals.percentile(drawn[:, 0] / 2000, 0.95) == pytest.approx(intervals.normal(0.7, 2000, 0.95), abs=0.003)
+
+
+def test_bootstrap_by_lesion_is_wider():
+    """Four copies of each image: by image the interval is half as wide as by lesion, as if there were more to know."""
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(300) < 0.6, 4)[:, None].astype(float)
+    width = {}
+    for name, groups in (("lesion", np.repeat(np.arange(300), 4)), ("image", np.arange(1200))):
+        low, high = intervals.percentile(intervals.resample(right, groups)[:, 0] / 1200, 0.95)
+        width[name] = high - low
+    assert width["lesion"] / width["image"] == pytest.approx(2, rel=0.15)
+
+
+def test_matrix_scores_are_scikit_learns():
+    rng = np.random.default_rng(1)
+    truth = np.concatenate([np.arange(8), rng.integers(0, 8, 200)])
+    probabilities = rng.dirichlet(np.ones(8), len(truth))
+    probabilities[:, 5] = 0  # a class that is never predicted
+    probabilities[:3] = 1 / 8  # ties
+    one = made(truth, probabilities, np.arange(len(truth)))
+    found = scoreboard.report(one.confusion(), CLASSES)
+    expected = classification_report(
+        truth, one.guess, labels=range(8), target_names=CLASSES, output_dict=True, zero_division=0
+    )
+    for label, name in [*((c, c) for c in CLASSES), ("macro", "macro avg"), ("weighted", "weighted avg")]:
+        for metric, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert found[f"{label} {metric}"] == pytest.approx(expected[name][theirs])
+    assert one.confusion()[:, 8].sum() == 3
+    assert scoreboard.accuracy(one.confusion()) == np.mean(one.guess == truth)
+    for value, low, high in scoreboard.classification(one, 0.95).values():
+        assert low < value < high
+
+
+def test_shuffled_is_the_mean_over_permutations():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 8, 60)
+    probabilities = np.eye(8)[np.where(rng.random(60) < 0.8, truth, rng.integers(0, 8, 60))]
+    mean = np.mean(
+        [made(rng.permutation(truth), probabilities, truth).confusion() for _ in range(2000)],
+        axis=0,
+    )
+    expected = scoreboard.shuffled(made(truth, probabilities, truth).confusion())
+    np.testing.assert_allclose(mean, expected, atol=0.12)
+
+
+def test_paired_difference_of_the_same_predictions_is_nothing():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 8, 100)
+    one = made(truth, rng.dirichlet(np.ones(8), 100), truth)
+    assert set(scoreboard.difference(one, one, 0.95).values()) == {(0.0, 0.0, 0.0)}
+
+
+def published(where: str, run: str, metric: str) -> float:
+    numbers = pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False)
+    return float(line(numbers, where, run, metric)["value"])
+
+
+def test_published_numbers():
+    """A few by hand, and what must follow from others."""
+    assert published("Table 6.1", "wide_resnet", "bma") == 0.651
+    assert published("Table 6.2", "residual_balanced", "accuracy") == 0.344
+    assert published("Table 6.3", "resnet101", "accuracy") == 0.733
+    assert published("Table 6.6", "unet", "jaccard") == 0.773
+    assert published("Figure 6.1", "base_64_ak", "AK precision") == 0.06
+    assert published("Figure 6.1", "base_64", "accuracy") == 0.30
+    for name in ("vgg16", "alexnet", "residual", "resnet101", "wide_resnet"):
+        folds = [published("Table 6.4", name, f"fold_{k}") for k in range(FOLDS)]
+        assert published("Table 6.4", name, "mean") == pytest.approx(np.mean(folds), abs=0.00051)
+        assert folds[0] == published("Table 6.1", name, "bma")
+    assert scoreboard.ISIC_2019["NV"] / 25331 == pytest.approx(published("Table 6.1", "vgg16", "accuracy"), abs=5e-4)
+    assert sum(scoreboard.ISIC_2019.values()) == 25331
+
+
+@pytest.mark.parametrize("run", ["base_64", "base_64_ak"])
+def test_published_reports_add_up(run):
+    support = np.array([published("Figure 6.1", run, f"{c} support") for c in sorted(CLASSES)])
+    assert support.sum() == 5062
+    for metric in ("precision", "recall", "f1"):
+        each = np.array([published("Figure 6.1", run, f"{c} {metric}") for c in sorted(CLASSES)])
+        assert published("Figure 6.1", run, f"macro {metric}") == pytest.approx(each.mean(), abs=0.0101)
+        assert published("Figure 6.1", run, f"weighted {metric}") == pytest.approx(each @ support / 5062, abs=0.0101)
+
+
+def test_published_files_are_whole():
+    reasons = pd.read_csv(PUBLISHED / "reasons.csv", keep_default_na=False)
+    numbers = pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False)
+    boards = pd.read_csv(PUBLISHED / "leaderboards.csv", keep_default_na=False)
+    assert not numbers[["study", "table", "row", "metric"]].duplicated().any()
+    assert {*numbers["reason"], *boards["reason"]} - {""} <= set(reasons["reason"])
+    for _, board in boards[boards["place"] != ""].groupby("challenge"):
+        assert board["value"].is_monotonic_decreasing and len(board) == 10

@@ -1,0 +1,43 @@
+"""dvc.yaml against the sources: a stage declares what it imports and the parameters it reads; no more, no less."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import dag
+
+STAGES = dag.stages()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_declared_modules_are_those_imported(name):
+    body = STAGES[name]
+    script = dag.script(body)
+    expected = dag.imported(script) | {str(script.relative_to(dag.ROOT))}
+    assert dag.modules(body) == expected, "python tests/dag.py mends dvc.yaml"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_declared_params_are_those_read(name):
+    assert dag.declared_params(STAGES[name]) == dag.read_params(dag.script(STAGES[name]))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_says_what_it_does(name):
+    assert STAGES[name]["desc"]
+    script = dag.script(STAGES[name])
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{script.stem}", "--help"], cwd=dag.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and f"python -m stages.{script.stem}" in done.stdout
+
+
+def test_only_keras_stages_import_tensorflow():
+    heavy = {name for name in STAGES if "lesions/gan.py" in dag.modules(STAGES[name])}
+    heavy |= {name for name in STAGES if "lesions/base_model.py" in dag.modules(STAGES[name])}
+    assert heavy == {"augment_gan", "base_model"}
+
+
+def test_dvc_yaml_stays_short():
+    assert len((dag.ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) < 200

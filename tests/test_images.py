@@ -1,0 +1,132 @@
+"""Decoding, cropping and resizing; the resize stage on small archives."""
+
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from lesions import images, isic
+from lesions.errors import InputError
+from stages import resize
+from tests.conftest import ROOT, jpeg, png, write_zip
+
+GRADIENT = np.linspace(0, 255, 64).astype(np.uint8)[None, :, None].repeat(48, 0).repeat(3, 2)
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(mode):
+    source = Image.fromarray(GRADIENT).convert(mode)
+    decoded = images.decode(encoded(source, "TIFF" if mode == "CMYK" else "PNG"), "x")
+    assert decoded.mode == "RGB" and decoded.size == (64, 48)
+    expected = source.convert("RGB")
+    assert np.abs(np.asarray(decoded, int) - np.asarray(expected, int)).max() <= 1
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    deep = Image.fromarray((GRADIENT[..., 0].astype(np.uint16) << 8) + 7)
+    assert (np.asarray(images.decode(encoded(deep), "x"))[..., 0] == GRADIENT[..., 0]).all()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 300])
+def test_a_truncated_image_is_named(cut):
+    content = jpeg(np.random.default_rng(0))[:cut]
+    with pytest.raises(InputError, match=r"folder/ISIC_1\.jpg: not a readable image"):
+        images.decode(content, "folder/ISIC_1.jpg")
+
+
+def test_a_constant_image_stays_constant_under_either_fit():
+    flat = Image.new("RGB", (101, 67), (200, 30, 90))
+    for how in ("squeeze", "crop"):
+        assert (images.fit(flat, (32, 48), how) == (200, 30, 90)).all()
+
+
+def test_resizing_is_antialiased():
+    checks = Image.fromarray(((np.indices((256, 256)).sum(axis=0) % 2) * 255).astype(np.uint8)).convert("RGB")
+    assert np.abs(images.fit(checks, (32, 32), "squeeze").astype(int) - 127).max() <= 2
+
+
+def test_crop_takes_the_centre_of_the_longer_side():
+    wide = np.zeros((50, 150, 3), np.uint8)
+    wide[:, 50:100] = 255
+    cropped = images.fit(Image.fromarray(wide), (40, 40), "crop")
+    assert cropped[:, 3:-3].min() > 250 and cropped.shape == (40, 40, 3)
+
+
+def test_masks_stay_binary_and_keep_their_area():
+    mask = Image.new("L", (200, 150), 0)
+    mask.paste(255, (50, 30, 150, 120))
+    small = images.fit_mask(mask, (48, 64), "squeeze")
+    assert set(np.unique(small)) == {0, 1}
+    assert small.mean() == pytest.approx(100 * 90 / (200 * 150), abs=0.02)
+
+
+def test_a_mask_of_another_size_is_named():
+    with pytest.raises(InputError, match="mask of 10×12 for an image of 10×10"):
+        images.decode_mask(png(np.zeros((10, 12), np.uint8)), "m.png", (10, 10))
+
+
+def test_the_black_border_is_found_and_nothing_else_is_cropped():
+    y, x = np.mgrid[:120, :160]
+    circle = (y - 60) ** 2 + (x - 80) ** 2 < 50**2
+    lit = np.where(circle[..., None], np.uint8([190, 150, 130]), np.uint8(2)).astype(np.uint8)
+    left, top, right, bottom = images.lit_box(Image.fromarray(lit))
+    assert (left, top) == pytest.approx((40, 20), abs=2) and (right, bottom) == pytest.approx((120, 100), abs=2)
+    plain = Image.fromarray(np.random.default_rng(0).integers(120, 200, (120, 160, 3), dtype=np.uint8))
+    assert images.lit_box(plain) == (0, 0, 160, 120)
+
+
+def run_resize(monkeypatch, tmp_path, raw, which, rows, workers=2):
+    """The stage in tmp_path with small sizes; returns the folder it wrote."""
+    chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(chosen))
+    (tmp_path / "sorted").mkdir(exist_ok=True)
+    rows.to_csv(tmp_path / f"sorted/{which}.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--raw", str(raw), "--sorted", "sorted", "--out", "resized", "--workers", str(workers)]
+    monkeypatch.setattr(sys, "argv", ["resize", which, *arguments])
+    resize.main()
+    return tmp_path / "resized" / which
+
+
+def test_rows_follow_the_table_whatever_the_workers(monkeypatch, tmp_path, raw):
+    names = [f"ISIC_{i:07d}" + ("_downsampled" if i % 10 == 3 else "") for i in reversed(range(96))]
+    rows = pd.DataFrame({"image": names})
+    folder = run_resize(monkeypatch, tmp_path, raw, "isic2019", rows)
+    arrays = {path.name: np.load(path) for path in folder.iterdir()}
+    assert {name: a.shape for name, a in arrays.items()} == {
+        "classify.npy": (96, 32, 32, 3), "gan.npy": (96, 64, 64, 3), "base.npy": (96, 96, 96, 3),
+    }  # fmt: skip
+    import zipfile
+
+    with zipfile.ZipFile(raw / isic.IMAGES_2019) as archive:
+        member = next(m for m in archive.namelist() if names[5] in m)
+        expected = images.fit(images.decode(archive.read(member), member), (64, 64), "squeeze")
+    assert (arrays["gan.npy"][5] == expected).all()
+
+
+def test_pairs_get_masks_beside_their_images(monkeypatch, tmp_path, raw):
+    names = [f"ISIC_{i:07d}" for i in range(37, 96)] + ["ISIC_0999999"]
+    rows = pd.DataFrame({"image": names, "mask": [f"{n}_segmentation" for n in names]})
+    folder = run_resize(monkeypatch, tmp_path, raw, "isic2018", rows, workers=1)
+    masks = np.load(folder / "segment_masks.npy")
+    assert masks.shape == (60, 48, 64) and (masks[0, 12:36, 16:48] == 1).all() and masks[0].sum() == 24 * 32
+
+
+def test_an_unreadable_image_leaves_nothing_behind(monkeypatch, tmp_path, raw):
+    broken = {f"ISIC_{i:07d}.jpg": jpeg(np.random.default_rng(i)) for i in range(3)}
+    broken["ISIC_0000001.jpg"] = broken["ISIC_0000001.jpg"][:200]
+    write_zip(raw / isic.IMAGES_2019, broken)
+    rows = pd.DataFrame({"image": [f"ISIC_{i:07d}" for i in range(3)]})
+    with pytest.raises(InputError, match=r"ISIC_0000001\.jpg"):
+        run_resize(monkeypatch, tmp_path, raw, "isic2019", rows)
+    assert list((tmp_path / "resized").iterdir()) == []

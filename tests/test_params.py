@@ -1,0 +1,134 @@
+"""params.yaml and the settings laid over it: what is accepted, and how what is not is told."""
+
+import copy
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from lesions import params, settings
+from lesions.errors import InputError
+from tests.conftest import ROOT
+
+BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def changed(path: str, value) -> dict:
+    """params.yaml with one key (a.b.c) set, or removed where the value is None."""
+    found = copy.deepcopy(BASE)
+    *parents, last = path.split(".")
+    section = found
+    for part in parents:
+        section = section[part]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trian", {}, "trian: unknown key"),
+        ("train.learning_rate", 0.1, "train.learning_rate: unknown key"),
+        ("classifiers.vgg16.epoch", 3, "classifiers.vgg16.epoch: unknown key"),
+        ("train.lr", None, "lr: missing"),
+        ("train.lr", 0, "greater than 0"),
+        ("train.lr", "fast", "valid number"),
+        ("train.epochs", 0, "greater than or equal to 1"),
+        ("train.optimizer", "sgdm", "'sgd', 'adam' or 'adamw'"),
+        ("train.augment", ["hflip", "spin"], "spin"),
+        ("sort.validation", 1.5, "less than 1"),
+        ("sort.folds", 1, "greater than or equal to 2"),
+        ("resize.isic2020", {"crop_border": False, "arrays": {}}, "isic2020"),
+        ("resize.isic2019.arrays.classify.fit", "stretch", "'squeeze' or 'crop'"),
+        ("color_correct.grey_edge", {}, "color_correct.grey_edge: unknown key"),
+        ("color_correct.shades_of_gray.p", 0, "greater than or equal to 1"),
+        ("classifiers.vgg16.images", "resized/isic2019/large", "no array 'resized/isic2019/large'"),
+        ("classifiers.vgg16.split", "thirds", "'standard' or 'balanced'"),
+        ("classifiers.vgg16.generated", "DF", "expected none or AK"),
+        ("classifiers.vgg16.weights", "resnet18", "does not fit; expected none or vgg16"),
+        ("classifiers.vgg16.weights", "vgg16", "not fetched; add it to weights.names"),
+        ("cross_validate.vgg16-1.fold", 2, "expected <classifier>-<fold>"),
+        ("cross_validate.vgg16-1.classifier", "vgg99", "no block 'vgg99'"),
+        ("compare.confidence", 95, "less than 1"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path / "params.yaml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "- 1", "\x00"])
+def test_what_is_not_a_params_file_is_told(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_block_is_completed_from_train(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    chosen = params.read("train", "classifiers.residual")
+    assert chosen.classifiers.batch == chosen.train.batch
+    assert chosen.classifiers.epochs == BASE["classifiers"]["residual"]["epochs"]
+    with pytest.raises(InputError, match="classifiers: no 'vgg99'; there is alexnet"):
+        params.read("classifiers.vgg99")
+
+
+def test_params_are_frozen(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match="frozen"):
+        params.load().train.lr = 1.0
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "settings").glob("*.yaml")))
+def test_every_setting_fits_the_schema(tmp_path, monkeypatch, name):
+    target = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", target)
+    monkeypatch.setattr(sys, "argv", ["settings", str(ROOT / "settings" / name), "--params", str(target)])
+    settings.main()
+    assert params.load(target) != params.load(ROOT / "params.yaml")
+
+
+def test_full_settings_are_the_papers(tmp_path):
+    full = settings.overlaid(BASE, yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8")))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(full))
+    found = params.load(tmp_path / "params.yaml")
+    study_a = {"vgg16", "alexnet", "residual", "resnet101", "wide_resnet"}
+    assert all(found.classifiers[n].epochs == 100 for n in study_a | {f"{n}_balanced" for n in study_a})
+    assert found.resize["isic2019"].arrays["classify"].size == (256, 256)
+    assert found.resize["isic2018"].arrays["segment"].size == (768, 1024)
+    assert {n for n in study_a if found.classifiers[n].weights != "none"} == {"resnet101", "wide_resnet"}
+    gan, base = found.augment_gan, found.base_model
+    assert (gan.epochs, gan.batch, gan.latent, gan.lr, gan.beta1, gan.images) == (1000, 32, 100, 1.5e-4, 0.5, 80)
+    assert (base.epochs, base.steps, base.validation_steps, base.batch) == (25, 250, 60, 24)
+
+
+def test_a_bad_setting_leaves_params_as_they_were(tmp_path, monkeypatch):
+    target = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", target)
+    (tmp_path / "bad.yaml").write_text("train: {lr: -1}")
+    monkeypatch.setattr(sys, "argv", ["settings", str(tmp_path / "bad.yaml"), "--params", str(target)])
+    with pytest.raises(InputError):
+        settings.main()
+    assert target.read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.yaml", "params.yaml"]
+
+
+def test_a_stage_ends_with_one_line_and_code_1(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("sort.seeds", 1)))
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.sort"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == ["error: params.yaml: sort.seeds: unknown key (got 1)"]
+    assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]

@@ -1,0 +1,96 @@
+"""The whole DAG with DVC on a tiny sample, and what a change reruns."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lesions.settings import overlaid
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+# One small classifier, its fold 1, one block with generated images; every other stage once.
+KEPT = {"classifiers": ["residual", "residual_gan", "alexnet_balanced"], "cross_validate": ["residual-1"]}
+KEPT |= {"base_models": ["base_64", "base_64_ak"], "color_correct": ["shades_of_gray"]}
+
+
+def sh(folder: Path, *command: str) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TQDM_DISABLE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def ran(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "params.yaml"
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(found)
+    path.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the repository with tiny settings, reproduced once."""
+    folder = tmp_path_factory.mktemp("project")
+    names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
+    for name in [*names, "data/weights/none", "data/generated/none.npy", "data/checksums.json"]:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    tiny = yaml.safe_load((ROOT / "settings/tiny.yaml").read_text(encoding="utf-8"))
+
+    def shrink(found: dict) -> None:
+        found.update(overlaid(found, tiny))
+        for section, kept in KEPT.items():
+            found[section] = {k: v for k, v in found[section].items() if k in kept}
+
+    edit(folder, shrink)
+    sh(folder, "git", "init", "-q")
+    sh(folder, "dvc", "init", "-q")
+    sh(folder, "dvc", "repro")
+    return folder
+
+
+def test_everything_ran_and_status_is_clean(project):
+    assert "up to date" in sh(project, "dvc", "status")
+    compared = json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))
+    assert 0 <= compared["standard"]["residual"]["bma"] <= 1
+    assert (project / "metrics/compare.md").read_text(encoding="utf-8").count("not run") > 5
+    for path in ("data/masks/isic2019.npy", "data/generated/AK.npy", "models/train/residual/bma.pt"):
+        assert (project / path).exists()
+
+
+def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cache(project):
+    edit(project, lambda p: p["classifiers"]["alexnet_balanced"].update(lr=2e-4))
+    assert ran(sh(project, "dvc", "repro")) == {"train@alexnet_balanced", "compare"}
+    edit(project, lambda p: p["classifiers"]["alexnet_balanced"].update(lr=1e-4))
+    assert "train@alexnet_balanced" not in ran(sh(project, "dvc", "repro"))
+    assert "up to date" in sh(project, "dvc", "status")
+
+
+def test_a_new_classifier_is_one_block_and_runs_only_it(project):
+    new = {"architecture": "residual", "images": "resized/isic2019/classify", "split": "standard"}
+    new |= {"generated": "none", "weights": "none", "epochs": 1, "seed": 7}
+    edit(project, lambda p: p["classifiers"].update(again=new))
+    assert ran(sh(project, "dvc", "repro")) == {"train@again", "compare"}
+    assert "again" in json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))["standard"]
+
+
+def test_the_same_stage_again_gives_the_same_bytes(project):
+    lock = (project / "dvc.lock").read_text(encoding="utf-8")
+    stages = ["download", "sort", "resize@isic2019", "segment", "augment_gan", "train@residual", "compare"]
+    sh(project, "dvc", "repro", "-f", "-s", *stages)
+    assert (project / "dvc.lock").read_text(encoding="utf-8") == lock

@@ -1,0 +1,196 @@
+"""The embedded sample: the same bytes everywhere, the official layout, exact masks, known lights."""
+
+import csv
+import hashlib
+import io
+import zipfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import binary_fill_holes, label
+
+from lesions import drawing, isic, sample
+from lesions.errors import InputError
+from lesions.params import Sample
+
+SMALL = Sample(seed=3, images=160, pairs=20)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("raw")
+    sample.write(target, SMALL)
+    return target
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def members(path: Path, ending: str) -> dict[str, bytes]:
+    """Image name -> content, of the members that end with `ending`."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(ending)]
+        return {Path(name).name.removesuffix(ending): archive.read(name) for name in names}
+
+
+def photographs(name: str, count: int) -> list[drawing.Photograph]:
+    subjects = [(number, drawing.lesion(name, 5, number)) for number in range(count)]
+    return [drawing.photograph(subject, "HAM", 5, number, 0) for number, subject in subjects]
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.FILES}
+
+
+def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
+    cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1]]
+    assert list(sample._drawn(cases, 3, 1)) == list(sample._drawn(cases, 3, 2))
+    monkeypatch.setattr(sample, "draw_case", lambda case, seed: [sample.File(n, n.encode(), b"") for n in case.names])
+    sample.write(tmp_path / "a", SMALL, workers=1)
+    sample.write(tmp_path / "b", SMALL, workers=1)
+    assert sums(tmp_path / "a") == sums(tmp_path / "b")
+    for name in (isic.TRUTH_2019, isic.METADATA_2019):
+        assert (tmp_path / "a" / name).read_bytes() == (raw / name).read_bytes()
+
+
+def test_the_files_hold_what_is_drawn_now(raw):
+    """The archives, written by several processes, hold the bytes that one process draws again."""
+    written = members(raw / isic.IMAGES_2019, ".jpg")
+    for case in sample.plan(SMALL)[:-1:9]:
+        for file in sample.draw_case(case, SMALL.seed):
+            assert written[file.name] == file.jpeg
+
+
+def test_only_the_official_files_are_there(raw):
+    assert {str(p.relative_to(raw)) for p in raw.rglob("*") if p.is_file()} == set(isic.FILES)
+    for name in (isic.IMAGES_2019, isic.IMAGES_2018, isic.MASKS_2018):
+        with zipfile.ZipFile(raw / name) as archive:
+            assert {Path(n).parts[0] for n in archive.namelist()} == {Path(name).stem}
+            assert f"{Path(name).stem}/LICENSE.txt" in archive.namelist()
+            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_csvs_are_as_published(raw):
+    for name in (isic.TRUTH_2019, isic.METADATA_2019):
+        text = (raw / name).read_bytes()
+        assert text.count(b"\r\n") == text.count(b"\n") == SMALL.images + 1
+    truth, metadata = rows(raw / isic.TRUTH_2019), rows(raw / isic.METADATA_2019)
+    assert list(truth[0]) == ["image", *isic.CLASSES, "UNK"]
+    assert list(metadata[0]) == ["image", "age_approx", "anatom_site_general", "lesion_id", "sex"]
+    images = set(members(raw / isic.IMAGES_2019, ".jpg"))
+    assert images == {row["image"] for row in truth} == {row["image"] for row in metadata}
+    for row in truth:
+        assert sorted(list(row.values())[1:]) == ["0.0"] * 8 + ["1.0"]
+
+
+@pytest.mark.parametrize("images", [160, 640, 2000])
+def test_classes_keep_their_proportions_and_floors(images):
+    counts = sample.shares(images, sample.COUNTS, sample.FLOORS)
+    assert sum(counts.values()) == images and list(counts) == list(isic.CLASSES)
+    assert all(counts[name] >= sample.FLOORS[name] for name in counts)
+    free = [name for name in counts if counts[name] > sample.FLOORS[name]]
+    ratios = [counts[name] / sample.COUNTS[name] for name in free]
+    assert max(ratios) / min(ratios) < 1.1
+
+
+def test_the_plan_has_the_real_oddities():
+    wanted = Sample(seed=0, images=640, pairs=160)
+    cases = sample.plan(wanted)[:-1]
+    names = [name for case in cases for name in case.names]
+    assert len(set(names)) == len({isic.canonical(name) for name in names}) == wanted.images
+    assert sum(name.endswith("_downsampled") for name in names) == round(sample.DOWNSAMPLED * wanted.images)
+    assert sum(len(c.names) for c in cases if not c.lesion_id) == round(sample.UNGROUPED * wanted.images)
+    assert all(case.source == "MSK" for case in cases if not case.lesion_id)
+    assert {case.label for case in cases if case.source == "MSK"} == set(sample.MSK)
+    grouped = [case for case in cases if case.lesion_id]
+    assert len({case.lesion_id for case in grouped}) == len(grouped)
+    assert 1.7 < np.mean([len(case.names) for case in grouped]) < 2.3
+    assert max(len(case.names) for case in grouped) == sample.LARGEST_GROUP
+    for k in range(3):
+        assert 0 < sum(not case.patient[k] for case in cases) < 0.2 * len(cases)
+
+
+def test_each_class_has_enough_lesions_and_no_lesion_two_classes(raw):
+    label_of = {r["image"]: next(c for c in isic.CLASSES if r[c] == "1.0") for r in rows(raw / isic.TRUTH_2019)}
+    labels = defaultdict(set)
+    for row in rows(raw / isic.METADATA_2019):
+        labels[row["lesion_id"] or row["image"]].add(label_of[row["image"]])
+    assert all(len(found) == 1 for found in labels.values())
+    lesions = Counter(next(iter(found)) for found in labels.values())
+    assert min(lesions[name] for name in isic.CLASSES) >= sample.LESIONS
+
+
+def test_2018_shares_its_pictures_with_2019_but_for_one(raw):
+    in_2019 = {isic.canonical(name): jpeg for name, jpeg in members(raw / isic.IMAGES_2019, ".jpg").items()}
+    in_2018 = members(raw / isic.IMAGES_2018, ".jpg")
+    assert len(in_2018) == SMALL.pairs and not any("_downsampled" in name for name in in_2018)
+    shared = set(in_2018) & set(in_2019)
+    assert len(shared) == SMALL.pairs - 1
+    assert all(in_2018[name] == in_2019[name] for name in shared)
+    assert set(in_2018) == set(members(raw / isic.MASKS_2018, "_segmentation.png"))
+
+
+def test_masks_are_whole(raw):
+    pictures = members(raw / isic.IMAGES_2018, ".jpg")
+    for name, png in members(raw / isic.MASKS_2018, "_segmentation.png").items():
+        image = Image.open(io.BytesIO(png))
+        mask = np.asarray(image)
+        assert image.mode == "L" and image.size == Image.open(io.BytesIO(pictures[name])).size
+        assert set(np.unique(mask)) == {0, 255}
+        assert label(mask)[1] == 1 and np.array_equal(binary_fill_holes(mask), mask > 0)
+
+
+@pytest.mark.parametrize("name", isic.CLASSES)
+def test_the_mask_holds_the_whole_lesion(name):
+    """A photograph of the bare skin differs from the lesion's inside the mask only, and the lesion shows there."""
+    subject = drawing.lesion(name, 5, 0)
+    grid, scale = drawing._view(np.random.default_rng(1), subject.radius, (131, 173))
+    scene, mask = drawing._lesion_on_skin(np.random.default_rng(2), subject, grid, scale, (131, 173))
+    change = np.abs(scene - drawing._skin(np.random.default_rng(2), subject, (131, 173))).max(2)
+    assert change[mask == 0].max() == 0
+    assert change[mask > 0].mean() > 0.03
+
+
+def test_dividing_by_the_illuminant_restores_the_neutral_picture():
+    for name in ("NV", "SCC"):
+        for shot in photographs(name, 4):
+            assert np.isclose(np.linalg.norm(shot.illuminant), 1)
+            stream = io.BytesIO()
+            Image.fromarray(shot.picture).save(stream, "JPEG", quality=sample.QUALITY)
+            values = np.asarray(Image.open(stream), dtype=np.float64)
+            restored = values / 255 / (np.sqrt(3) * shot.illuminant)
+            unclipped = shot.picture.max(2) < 250
+            error = np.abs(restored - shot.neutral)[unclipped]
+            assert error.mean() < 0.02
+            bias = (restored - shot.neutral)[unclipped].mean(0)
+            assert np.abs(bias).max() < 0.006
+
+
+def test_classes_differ_in_colour():
+    """Red over green and blue inside the mask: vascular lesions are redder than naevi; melanomas darker than BCC."""
+
+    def inside(name: str) -> np.ndarray:
+        return np.array([shot.neutral[shot.mask > 0].mean(0) for shot in photographs(name, 5)])
+
+    naevi, vascular, melanomas, basal = map(inside, ("NV", "VASC", "MEL", "BCC"))
+    assert np.median(vascular[:, 2] / vascular[:, 1]) > np.median(naevi[:, 2] / naevi[:, 1]) + 0.1
+    assert melanomas.mean() < basal.mean() - 0.1
+
+
+def test_photographs_of_one_lesion_differ_but_keep_its_chart():
+    subject = drawing.lesion("NV", 0, 1)
+    first, second = (drawing.photograph(subject, "MSK", 0, 1, k) for k in range(2))
+    assert first.picture.shape != second.picture.shape or not np.array_equal(first.picture, second.picture)
+    again = drawing.photograph(drawing.lesion("NV", 0, 1), "MSK", 0, 1, 0)
+    assert np.array_equal(again.picture, first.picture) and np.array_equal(again.mask, first.mask)
+
+
+def test_too_many_pairs_are_one_line():
+    with pytest.raises(InputError, match=r"data\.sample\.pairs"):
+        sample.plan(Sample(seed=0, images=160, pairs=150))

@@ -1,0 +1,229 @@
+"""The classifiers' contract, augmentation, the feed and the training loop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional
+
+from lesions import augment, checkpoints, classifiers, experiment, feed, params, training
+from lesions.errors import InputError
+
+COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
+
+
+def block(**changes) -> params.Classifier:
+    found = {
+        "architecture": "residual", "images": "resized/isic2019/classify", "split": "standard", "generated": "none",
+        "weights": "none", "epochs": 2, "epoch_images": 0, "batch": 8, "optimizer": "adamw", "lr": 1e-3,
+        "weight_decay": 0.0, "schedule": "none", "sampler": "uniform", "augment": ["hflip"], "seed": 3,
+    }  # fmt: skip
+    return params.Classifier(**(found | changes))
+
+
+@pytest.mark.parametrize("name", classifiers.ARCHITECTURES)
+class TestEveryClassifier:
+    """One contract for all."""
+
+    def build(self, name, classes=5, seed=0):
+        torch.manual_seed(seed)
+        return classifiers.build(name, classes)
+
+    def test_logits_have_the_asked_shape(self, name):
+        model = self.build(name).eval()
+        with torch.inference_mode():
+            for batch, size in ((1, 32), (2, 64)):
+                assert model(torch.zeros(batch, 3, size, size)).shape == (batch, 5)
+
+    def test_every_parameter_gets_a_gradient(self, name):
+        model = self.build(name).train()
+        torch.manual_seed(1)
+        images, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
+        functional.cross_entropy(model(images), labels).backward()
+        assert [n for n, p in model.named_parameters() if p.grad is None] == []
+        assert sum(p.grad.abs().sum() for p in model.parameters()) > 0
+
+    def test_the_seed_decides_the_weights_and_a_saved_state_brings_them_back(self, name, tmp_path):
+        first, same, other = self.build(name, seed=0), self.build(name, seed=0), self.build(name, seed=1)
+        state = first.state_dict()
+        assert all(torch.equal(v, same.state_dict()[k]) for k, v in state.items())
+        checkpoints.save(tmp_path / "m", {"loss": (1, state), "bma": (1, state)})
+        other.load_state_dict(checkpoints.load(tmp_path / "m/bma.pt"))
+        assert all(torch.equal(v, other.state_dict()[k]) for k, v in state.items())
+        assert (tmp_path / "m/loss.pt").stat().st_ino == (tmp_path / "m/bma.pt").stat().st_ino
+
+    def test_pretrained_weights_are_kept_but_for_the_head(self, name, tmp_path):
+        torch.manual_seed(7)
+        source = classifiers.ARCHITECTURES[name]().state_dict()
+        torch.save(source, tmp_path / "weights")
+        found = classifiers.build(name, 8, tmp_path / "weights").state_dict()
+        changed = {
+            k for k, v in found.items() if not torch.equal(v, source[k].reshape(-1)[: v.numel()].reshape(v.shape))
+        }
+        assert len(changed) == 2 and len({k.rpartition(".")[0] for k in changed}) == 1
+
+
+def test_unknown_architectures_and_foreign_weights_are_named(tmp_path):
+    with pytest.raises(InputError, match="unknown architecture 'resnet19'"):
+        classifiers.build("resnet19", 8)
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear")
+    with pytest.raises(InputError, match="not the weights of resnet18"):
+        classifiers.build("resnet18", 8, tmp_path / "linear")
+    (tmp_path / "text").write_text("no weights")
+    with pytest.raises(InputError, match="text: unreadable"):
+        classifiers.build("resnet18", 8, tmp_path / "text")
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"x": Evil()}, tmp_path / "evil")
+    with pytest.raises(InputError):
+        checkpoints.load(tmp_path / "evil")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_augmentation_differs_within_a_batch_and_moves_masks_along():
+    image = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(64, 1, 1, 1)
+    images, masks = augment.geometric(
+        ("hflip", "vflip", "transpose"), (image, image + 100), torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(images + 100, masks)
+    variants = {tuple(x.flatten().tolist()) for x in images}
+    assert len(variants) == 8  # the dihedral group
+    assert all(sorted(v) == list(range(16)) for v in variants)
+
+
+def test_lighting_is_drawn_for_each_image_and_stays_in_range():
+    images = torch.full((32, 3, 4, 4), 0.5)
+    lit = augment.lighting(images, torch.Generator().manual_seed(0))
+    assert lit.min() >= 0 and lit.max() <= 1 and len(lit.mean(dim=(1, 2, 3)).unique()) == 32
+
+
+def test_transpose_needs_square_images_and_unknown_names_are_errors():
+    with pytest.raises(InputError, match="square"):
+        augment.geometric(("transpose",), (torch.zeros(1, 3, 4, 6),), torch.Generator())
+    with pytest.raises(ValueError, match="augment"):
+        block(augment=["hflip", "rotat"])
+
+
+def test_the_feed_reads_several_arrays_as_one(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (n, 4, 5, 3), dtype=np.uint8) for n in (7, 0, 3)]
+    both, one = np.concatenate(arrays), feed.Feed(arrays, torch.device("cpu"))
+    index = np.array([9, 0, 6, 7, 7])
+    assert len(one) == 10
+    assert (one.batch(index).permute(0, 2, 3, 1).numpy() == both[index]).all()
+
+
+def test_epochs_draw_each_image_once_or_each_class_equally():
+    rng = np.random.default_rng(0)
+    once = np.concatenate(training.epoch_order(103, 10, rng))
+    assert sorted(once) == list(range(103))
+    assert [len(b) for b in training.epoch_order(101, 10, rng)] == [10] * 10  # no batch of one image
+    labels = np.array([0] * 900 + [1] * 100)
+    drawn = np.concatenate(training.epoch_order(1000, 50, rng, 1 / np.bincount(labels)[labels], images=4000))
+    assert len(drawn) == 4000 and abs(labels[drawn].mean() - 0.5) < 0.05
+
+
+def test_schedules_follow_their_formulas():
+    for name in ("none", "cosine", "onecycle"):
+        weight = torch.nn.Parameter(torch.zeros(1))
+        recipe = block(schedule=name, lr=0.1)
+        optimizer = training.optimizer_for(torch.nn.ParameterList([weight]), recipe)
+        schedule, rates = training.schedule_for(optimizer, recipe, 100), []
+        for _ in range(100):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        if name == "none":
+            assert rates == [0.1] * 100
+        if name == "cosine":
+            expected = [0.05 * (1 + np.cos(np.pi * t / 100)) for t in range(100)]
+            assert rates == pytest.approx(expected, abs=1e-9)
+        if name == "onecycle":
+            assert rates[0] == pytest.approx(0.1 / 25) and max(rates) == pytest.approx(0.1, rel=0.01)
+            assert rates.index(max(rates)) == pytest.approx(30, abs=1)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder of 80 easy 32×32 images: the class shows in the colour. Lesions of two images."""
+    rng, labels = np.random.default_rng(0), ["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"] * 10
+    images = rng.integers(0, 60, (80, 32, 32, 3))
+    for i in range(80):
+        images[i, 8:24, 8:24] += np.array([(i % 8 >> k & 1) * 150 for k in range(3)])
+    for folder in ("sorted", "resized/isic2019", "generated"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "resized/isic2019/classify.npy", images.astype(np.uint8))
+    np.save(tmp_path / "generated/none.npy", np.zeros((0, 64, 64, 3), np.uint8))
+    np.save(tmp_path / "generated/AK.npy", rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
+    roles = ["train"] * 48 + ["val"] * 16 + ["test"] * 16
+    table = pd.DataFrame({"image": [f"I{i}" for i in range(80)], "lesion": range(80), "label": labels, "cv0": roles})
+    table.assign(balanced=table["cv0"]).to_csv(tmp_path / "sorted/isic2019.csv", index=False)
+    return tmp_path
+
+
+def run(data, monkeypatch, **changes):
+    monkeypatch.chdir(data)
+    one = block(**changes)
+    trial = experiment.Experiment(one, one.split, COMPUTE, data)
+    model, found = trial.fit(None, "test")
+    return trial, model, found, trial.predict(model, found.best)
+
+
+def test_a_dozen_images_are_learnt_by_heart(data, monkeypatch):
+    table = pd.read_csv(data / "sorted/isic2019.csv")
+    table["cv0"] = ["train"] * 16 + ["val"] * 32 + ["test"] * 32
+    table.to_csv(data / "sorted/isic2019.csv", index=False)
+    trial, model, *_ = run(data, monkeypatch, epochs=40, augment=[], lr=3e-3)
+    p = trial.probabilities(model, trial.rows["train"])
+    assert (p.argmax(axis=1) == trial.targets[trial.rows["train"]]).all()
+
+
+def test_two_runs_give_the_same_predictions_and_another_seed_others(data, monkeypatch):
+    first, again, other = (run(data, monkeypatch, seed=s)[3] for s in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert not np.allclose(first.filter(like="p_"), other.filter(like="p_"))
+
+
+def test_the_three_checkpoints_are_the_best_epochs(data, monkeypatch):
+    _, _, found, predictions = run(data, monkeypatch, epochs=6)
+    history = found.history.set_index("epoch")
+    assert found.best["loss"][0] == history["val_loss"].idxmin()
+    assert found.best["accuracy"][0] == history["val_accuracy"].idxmax()
+    assert found.best["bma"][0] == history["val_bma"].idxmax()
+    assert set(predictions["checkpoint"]) == {"loss", "accuracy", "bma"}
+    counts = predictions.groupby(["checkpoint", "split"]).size()
+    assert (counts == 16).all()
+    assert predictions.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_generated_images_join_the_training_part_only(data, monkeypatch):
+    trial, *_ = run(data, monkeypatch, generated="AK", epochs=1)
+    assert len(trial.train) == 48 + 6 and (trial.train[48:] == np.arange(80, 86)).all()
+    assert (trial.labels[80:] == "AK").all()
+    assert max(trial.rows["test"].max(), trial.rows["val"].max()) < 80
+
+
+def test_balanced_means_five_classes(data, monkeypatch):
+    trial, _, _, predictions = run(data, monkeypatch, split="balanced", epochs=1, generated="AK")
+    assert list(predictions.filter(like="p_"))[-1] == "p_AK+DF+VASC+SCC"
+    assert trial.labels[80] == "AK+DF+VASC+SCC"
+
+
+def test_a_diverging_loss_and_a_missing_class_are_named(data, monkeypatch):
+    with pytest.raises(InputError, match="loss is not finite"):
+        run(data, monkeypatch, optimizer="sgd", lr=10.0, epochs=30, weight_decay=1.0)
+    table = pd.read_csv(data / "sorted/isic2019.csv")
+    table.loc[(table["label"] == "DF") & (table["cv0"] == "val"), "cv0"] = "train"
+    table.to_csv(data / "sorted/isic2019.csv", index=False)
+    with pytest.raises(InputError, match="class DF has no image in the val part"):
+        run(data, monkeypatch)
+
+
+def test_an_array_of_another_length_is_named(data):
+    with pytest.raises(InputError, match=r"classify\.npy: 80 images for 81 rows"):
+        feed.load(data / "resized/isic2019/classify.npy", 81)
