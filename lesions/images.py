@@ -77,7 +77,8 @@ def otsu(grey: np.ndarray) -> int:
     sums = (counts * levels).cumsum()
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (sums[-1] * below - sums * total) ** 2 / (below * (total - below))
-    return int(np.nanargmax(np.where(np.isfinite(between), between, -1)))
+    between = np.where(np.isfinite(between), between, -1)
+    return int(np.flatnonzero(between == between.max()).mean())  # the middle of a gap
 
 
 def lit_box(image: Image.Image) -> tuple[int, int, int, int]:
