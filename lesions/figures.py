@@ -55,7 +55,7 @@ def dumbbell(axis: Axes, rows: pd.DataFrame, title: str, names: bool) -> None:
     both = (rows["ours"].notna() & rows["published"].notna()).to_numpy()
     axis.hlines(y[both], rows["published"][both], rows["ours"][both], color="#CCCCCC", lw=1, zorder=0)
     intervals(axis, rows, y)
-    axis.plot(rows["published"], y, "D", mfc="white", mec=PUBLISHED, mew=1.6, ms=6, label="published")
+    axis.plot(rows["published"], y, "D", mfc="none", mec=PUBLISHED, mew=1.6, ms=8, label="published")
     for place, missing in zip(y, rows["ours"].isna(), strict=True):
         if missing:
             axis.text(0.99, place, "not run", color=GREY, ha="right", va="center", transform=axis.get_yaxis_transform())
@@ -187,7 +187,7 @@ def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
         y = -np.arange(len(teams) + len(own), dtype=float)
         axis.plot(teams["published"], y[: len(teams)], "s", color=GREY, ms=6, label="leaderboard, the ten best")
         below = y[len(teams) :] - 0.5
-        axis.plot(own["published"], below, "D", mfc="white", mec=PUBLISHED, mew=1.6, ms=6, label="the paper's")
+        axis.plot(own["published"], below, "D", mfc="none", mec=PUBLISHED, mew=1.6, ms=8, label="the paper's")
         intervals(axis, own, below)
         axis.axhline(-len(teams) + 0.25, color="#BBBBBB", lw=1, ls="--")
         axis.set(

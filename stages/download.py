@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lesions import archive, checksums, fetch
+from lesions import archive, checksums, fetch, params
 from lesions.checksums import Checksum
 from lesions.errors import InputError, run
 from lesions.files import replacing_folder
 from lesions.isic import FILES
-from lesions.params import Data, Sample, read
+from lesions.params import Data, Sample
 
 OFFICIAL = (
     "https://isic-archive.s3.amazonaws.com/challenges",
@@ -114,7 +114,7 @@ def main() -> None:
         "--checksums", type=Path, default=Path("data/checksums.json"), help="the records (default: %(default)s)"
     )
     args = parser.parse_args()
-    download(read("data").data, args.out, args.checksums)
+    download(params.read("data").data, args.out, args.checksums)
 
 
 if __name__ == "__main__":
