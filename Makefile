@@ -22,7 +22,12 @@ lint: .venv/ready
 settings: .venv/ready
 	python -m lesions.settings settings/$(NAME).yaml
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt constraints.txt requirements-scorer.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 or 3.12; say make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+		{ echo "error: $(PYTHON) has no venv; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-scorer.txt
 	touch $@

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from sklearn.metrics import classification_report
 from tqdm import tqdm
 
 from lesions.errors import InputError
-from lesions.images import Size, fit
+from lesions.images import Size
 from lesions.isic import CLASSES
 from lesions.study_b import keras, tf
 
@@ -78,13 +77,6 @@ def extractor(model: keras.Model, jit_compile: bool = False, chunk: int = 64) ->
         return found
 
     return features
-
-
-def resized(images: np.ndarray, size: Size) -> np.ndarray:
-    """uint8 N×H×W×3 at `size`; the same array where that is its size."""
-    if images.shape[1:3] == tuple(size):
-        return images
-    return np.array([fit(Image.fromarray(image), size, "squeeze") for image in images], np.uint8).reshape(-1, *size, 3)
 
 
 def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -1,6 +1,6 @@
 """State dicts on disk: nothing but tensors is ever unpickled."""
 
-import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -13,13 +13,13 @@ State = dict[str, Tensor]
 
 
 def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
-    """<folder>/<metric>.pt for each of {metric: (epoch, state)}; a state that several metrics chose is stored once."""
+    """<folder>/<metric>.pt for each of {metric: (epoch, state)}; DVC's cache stores equal ones once."""
     with replacing_folder(folder) as part:
         first: dict[int, Path] = {}
         for metric, (epoch, state) in best.items():
             path = part / f"{metric}.pt"
             if epoch in first:
-                os.link(first[epoch], path)
+                shutil.copyfile(first[epoch], path)
             else:
                 torch.save(state, path)
                 first[epoch] = path

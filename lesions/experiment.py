@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from lesions import augment, classifiers, metrics, splits, training
 from lesions.errors import InputError
-from lesions.feed import Feed, load, normalised, resized, unit
-from lesions.files import read_array
+from lesions.feed import Feed, load, normalised, unit
+from lesions.files import read_array, read_csv
+from lesions.images import resized
 from lesions.params import Classifier, Compute
 
 CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
@@ -24,10 +25,10 @@ class Experiment:
     def __init__(self, block: Classifier, split: str, compute: Compute, data: Path) -> None:
         self.block, self.split, self.compute = block, split, compute
         self.device = training.prepare(compute, block.seed)
-        self.table = pd.read_csv(data / "sorted/isic2019.csv", keep_default_na=False)
+        self.table = read_csv(data / "sorted/isic2019.csv", ("image", "lesion", "label", "cv0"), "stages.sort")
         self.classes = splits.classes(split)
         images = load(data / f"{block.images}.npy", len(self.table))
-        generated = resized(read_array(data / f"generated/{block.generated}.npy"), *images.shape[1:3])
+        generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
         self.feed = Feed([images, generated], self.device)
         roles = splits.roles(self.table, split).to_numpy()
         self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
@@ -64,13 +65,12 @@ class Experiment:
 
     @torch.inference_mode()
     def probabilities(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-        """float32 (len(rows), classes)."""
+        """float32 (len(rows), classes). Without autocast: bfloat16 logits tie, and a tie counts as wrong."""
         model.eval()
         size, parts = 2 * self.block.batch, []
         for start in range(0, len(rows), size):
-            with training.autocast(self.compute, self.device):
-                logits = model(normalised(unit(self.feed.batch(rows[start : start + size]))))
-            parts.append(logits.float().softmax(dim=1))
+            logits = model(normalised(unit(self.feed.batch(rows[start : start + size]))))
+            parts.append(logits.softmax(dim=1))
         return torch.cat(parts).cpu().numpy()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -124,11 +124,13 @@ def confusion(predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFram
 
 
 def roc(predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
-    """Columns label, fpr, tpr: each class against the rest on the test part, at most 100 points a curve."""
+    """Columns fpr, tpr: the mean over the classes' curves, each against the rest, on the test part, at 101 points.
+
+    plots/compare draws the curves of each class.
+    """
     rows = predictions[(predictions["split"] == "test") & (predictions["checkpoint"] == checkpoint)]
-    curves = []
+    grid, curves = np.linspace(0, 1, 101), []
     for column in (c for c in rows if c.startswith("p_")):
         fpr, tpr, _ = roc_curve(rows["label"] == column.removeprefix("p_"), rows[column])
-        at = np.unique(np.linspace(0, len(fpr) - 1, 100).astype(int))
-        curves.append(pd.DataFrame({"label": column.removeprefix("p_"), "fpr": fpr[at], "tpr": tpr[at]}))
-    return pd.concat(curves, ignore_index=True)
+        curves.append(np.interp(grid, fpr, tpr))
+    return pd.DataFrame({"fpr": grid, "tpr": np.mean(curves, axis=0)})

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lesions.errors import InputError
 from lesions.files import read_array
@@ -17,22 +16,10 @@ STD = (0.229, 0.224, 0.225)
 
 def load(path: Path, rows: int) -> np.memmap:
     """An array that has a line for each of the `rows` of its table."""
-    try:
-        array = read_array(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run the stage that writes it (dvc repro)") from None
+    array = read_array(path)
     if len(array) != rows:
         raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; run the resize stage again")
     return array
-
-
-def resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 N×H×W×3 to N×height×width×3, bicubic with antialiasing; as it is where the size fits already."""
-    if images.shape[1:3] == (height, width):
-        return images
-    planes = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
-    planes = functional.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
-    return planes.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 class Feed:

@@ -1,13 +1,16 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from lesions.errors import InputError
 
 
 @contextmanager
@@ -43,14 +46,40 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
     """A writable uint8 .npy memmap of `shape` that becomes `path` when it is complete."""
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        with part.open("r+b") as file:  # a memmap on a full disk dies of SIGBUS: ask for the room first
+            try:
+                if hasattr(os, "posix_fallocate"):  # not on macOS
+                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+            except OSError as error:
+                raise InputError(f"{path}: no room for {array.nbytes / 1e6:.0f} MB ({error.strerror})") from None
         yield array
         array.flush()
         del array
 
 
 def read_array(path: Path) -> np.memmap:
-    """A .npy file as a read-only memmap; nothing is unpickled."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """A .npy file as a read-only memmap; nothing is unpickled. Raises InputError for anything else."""
+    remedy = "run the stage that writes it (dvc repro)"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; {remedy}") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
+
+
+def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
+    """A table of ours that has `columns`; `stage` writes it. Raises InputError for anything else."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run python -m {stage}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV: {error}; run python -m {stage}") from None
+    for column in columns:
+        if column not in table:
+            raise InputError(f"{path}: no column {column}; run python -m {stage}")
+    return table
 
 
 def write_json(path: Path, content: dict) -> None:

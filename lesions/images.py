@@ -1,7 +1,9 @@
 """Photographs: decoded to RGB whatever their mode, cropped, resized with antialiasing."""
 
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -10,6 +12,7 @@ from scipy import ndimage
 from lesions.errors import InputError
 
 Size = tuple[int, int]  # height, width
+BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
 
 
 def decode(content: bytes, name: str) -> Image.Image:
@@ -20,7 +23,7 @@ def decode(content: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*BROKEN, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{name}: not a readable image ({error}); expected a whole JPEG or PNG: fetch it again"
         ) from None
@@ -45,7 +48,7 @@ def read(archive: zipfile.ZipFile, member: str) -> tuple[bytes, str]:
     name = f"{archive.filename}: {member}"
     try:
         return archive.read(member), name
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:
+    except BROKEN as error:
         raise InputError(f"{name}: damaged ({error}); download it again") from None
 
 
@@ -62,6 +65,13 @@ def fit(image: Image.Image, size: Size, how: str) -> np.ndarray:
     top, left = (image.height - crop_height) / 2, (image.width - crop_width) / 2
     box = (left, top, left + crop_width, top + crop_height)
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def resized(images: np.ndarray, size: Size) -> np.ndarray:
+    """uint8 N×H×W×3 at `size`; the same array where that is its size."""
+    if images.shape[1:3] == tuple(size):
+        return images
+    return np.array([fit(Image.fromarray(image), size, "squeeze") for image in images], np.uint8).reshape(-1, *size, 3)
 
 
 def fit_mask(mask: Image.Image, size: Size, how: str) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""The official ISIC files: their names, classes and oddities, read and checked."""
-
-
-
+"""The official ISIC files: their names, classes and oddities."""
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 RARE = ("AK", "DF", "VASC", "SCC")  # merged into one class in study A's balanced setting

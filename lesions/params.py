@@ -20,6 +20,10 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Augmentation = Literal["hflip", "vflip", "transpose", "lighting"]
 Label = Literal["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
+# The keys of lesions/classifiers.py (a test holds the two together): known here, so that a wrong one costs no training.
+Architecture = Literal[
+    "alexnet", "residual", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg16", "wide_resnet50_2"
+]  # fmt: skip
 Generated = Literal["none", "MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
 
 
@@ -145,7 +149,7 @@ class Recipe(Optimisation):
 class Classifier(Recipe):
     """A block of `classifiers`, completed from `train`."""
 
-    architecture: str
+    architecture: Architecture
     images: Annotated[str, Field(pattern=r"^(resized|color)/[A-Za-z0-9_/-]+$")]
     split: Literal["standard", "balanced"]
     generated: Generated
@@ -209,6 +213,11 @@ class Params(Section):
                 raise ValueError(f"{name}.images: no array {block.images!r}; choose from {', '.join(sorted(images))}")
             if block.generated not in ("none", self.augment_gan.label):
                 raise ValueError(f"{name}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
+        for name, block in self.classifiers.items():
+            if block.generated != "none" and block.split != "standard":
+                raise ValueError(
+                    f"classifiers.{name}.generated: needs split standard, whose test images the GAN never saw"
+                )
         for key, one in self.cross_validate.items():
             block = self.classifiers.get(one.classifier)
             if block is None:

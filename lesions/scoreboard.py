@@ -3,7 +3,6 @@
 Everything is kept in one tidy table with the keys study, table, run, metric; `beside` joins the two sides of it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from lesions import intervals, metrics
 from lesions.errors import InputError
+from lesions.files import read_csv
 from lesions.isic import CLASSES
 
 KEYS = ["study", "table", "run", "metric"]
@@ -52,19 +52,6 @@ class Tested:
         drawn = intervals.resample(np.column_stack([self.cells(), losses]), self.lesions)
         matrices = drawn[:, :-1].reshape(len(drawn), len(self.classes), -1)
         return matrices, drawn[:, -1] / matrices.sum(axis=(1, 2))
-
-
-def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run python -m {stage}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: not a CSV: {error}; run python -m {stage}") from None
-    for column in columns:
-        if column not in table:
-            raise InputError(f"{path}: no column {column}; run python -m {stage}")
-    return table
 
 
 def read_tested(path: Path, classes: tuple[str, ...], lesions: pd.Series, stage: str) -> dict[str, Tested]:

@@ -24,18 +24,22 @@ def overlaid(base: dict, over: dict) -> dict:
     return both
 
 
+def read(path: Path) -> dict:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected sections of params.yaml")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", type=Path)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    try:
-        over = yaml.safe_load(args.settings.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{args.settings}: not readable as YAML: {error}") from None
-    if not isinstance(over, dict):
-        raise InputError(f"{args.settings}: expected sections of params.yaml")
-    base = yaml.safe_load(args.params.read_text(encoding="utf-8"))
+    base, over = read(args.params), read(args.settings)
     with replacing(args.params) as part:
         part.write_text(yaml.safe_dump(overlaid(base, over), sort_keys=False, width=160), encoding="utf-8")
         params.load(part)

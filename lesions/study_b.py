@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from lesions.errors import InputError
-from lesions.files import read_array, replacing
+from lesions.files import read_array, read_csv, replacing
 from lesions.isic import CLASSES
 from lesions.params import Compute
 
@@ -49,28 +49,20 @@ def jit(compute: Compute) -> bool:
 
 def read_set(table: Path, images: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """The sorted table and its images, uint8 N×H×W×3, checked to belong together."""
-    try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{table}: not found; run the sort stage") from None
+    rows = read_csv(table, ("image", "label", "cv0"), "stages.sort")
     for label in sorted(set(rows["label"]) - set(CLASSES)):
         raise InputError(f"{table}: label {label!r}; expected one of {', '.join(CLASSES)}")
-    pixels = read_images(images, "run the resize stage")
+    pixels = read_images(images)
     if len(pixels) != len(rows):
         raise InputError(f"{images}: {len(pixels)} images for {len(rows)} rows of {table}; run the resize stage")
     return rows, pixels
 
 
-def read_images(path: Path, remedy: str) -> np.ndarray:
+def read_images(path: Path) -> np.ndarray:
     """An array of images, uint8 N×H×W×3, as a memmap."""
-    try:
-        pixels = read_array(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; {remedy}") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
+    pixels = read_array(path)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-        raise InputError(f"{path}: {pixels.dtype} {pixels.shape}; expected uint8 N×H×W×3; {remedy}")
+        raise InputError(f"{path}: {pixels.dtype} {pixels.shape}; expected uint8 N×H×W×3; run dvc repro")
     return pixels
 
 

@@ -5,6 +5,7 @@ What is trained, on which batches and how it is validated are given; classifiers
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -102,6 +103,7 @@ def fit(
     optimizer = optimizer_for(model, recipe)
     schedule = None
     rows, best, best_value = [], {}, {}
+    shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one run's curves, not all that ever were
     log = SummaryWriter(f"runs/{name}", flush_secs=10)
     progress = tqdm(range(1, recipe.epochs + 1), desc=name, unit="epoch")
     for epoch in progress:

@@ -4,13 +4,9 @@ torchvision puts the first eight hex digits of the sha256 in the name; Keras pub
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lesions.checksums import digest
 from lesions.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 TORCH_WEIGHTS = {
     "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from lesions import base_model, params
 from lesions.errors import InputError, run
 from lesions.files import write_csv, write_json
+from lesions.images import resized
 from lesions.isic import CLASSES
 from lesions.splits import roles
 from lesions.study_b import jit, keras, read_images, read_set, save_weights, set_up
@@ -86,7 +87,7 @@ def main() -> None:
     chosen, recipe, compute = read.base_models, read.base_model, read.compute
 
     table, images = read_set(args.table, args.data / f"{chosen.images}.npy")
-    generated = read_images(args.data / "generated" / f"{chosen.generated}.npy", "run the augment_gan stage")
+    generated = read_images(args.data / "generated" / f"{chosen.generated}.npy")
     part = roles(table, "holdout")
     labels = table["label"].map(CLASSES.index).to_numpy(dtype=int)
     training, test = np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
@@ -98,7 +99,7 @@ def main() -> None:
     weights = None if recipe.weights == "none" else args.data / "weights" / recipe.weights
     features = base_model.extractor(base_model.backbone(size, weights), jit(compute))
     found = features(images, np.concatenate([training, test]))
-    added = features(base_model.resized(generated, size), np.arange(len(generated)))
+    added = features(resized(generated, size), np.arange(len(generated)))
     added_labels = np.array([CLASSES.index(chosen.generated) for _ in added], labels.dtype)  # none.npy holds no image
     train_part = (
         np.concatenate([found[: len(training)], added]),

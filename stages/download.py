@@ -7,6 +7,7 @@ laid out as <year>/<file>. An interrupted download goes on where it stopped; not
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,13 +84,17 @@ def collect(source: str, folder: Path, recorded: dict[str, Checksum], sleep: Cal
 
 
 def make(data: Data, folder: Path, recorded: dict[str, Checksum]) -> dict[str, Checksum]:
-    """The embedded sample, proved, into `folder`."""
+    """The embedded sample into `folder`: drawn here, so there is no publisher to hold to; other bytes are told."""
     from lesions import sample
 
     sample.write(folder, data.sample)
     found = {file: checksums.of(folder / file) for file in FILES}
-    for file in FILES:
-        prove(folder / file, record_name(data), file, found[file], recorded.get(file))
+    if any(recorded.get(file, found[file]) != found[file] for file in FILES):
+        print(
+            "sample: drawn with other bytes than data/checksums.json records (another CPU or image library rounds "
+            "otherwise): our numbers here can differ a little from the committed ones",
+            file=sys.stderr,
+        )
     return found
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lesions import checkpoints, params, training, unet
 from lesions.errors import run
 from lesions.feed import Feed, load
-from lesions.files import new_array, read_array, write_csv
+from lesions.files import new_array, read_array, read_csv, write_csv
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -41,7 +41,7 @@ def main() -> None:
     chosen = params.read("segment.encoder", "mask", "compute")
 
     device = training.prepare(chosen.compute, 0)
-    table = pd.read_csv(args.data / "sorted/isic2019.csv", usecols=["image"])
+    table = read_csv(args.data / "sorted/isic2019.csv", ("image",), "stages.sort")[["image"]]
     pixels = load(args.data / "resized/isic2019/classify.npy", len(table))
     trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
     model = unet.build(chosen.segment)

@@ -10,9 +10,11 @@ All cores decode; the arrays are written in a stream, so memory stays flat howev
 """
 
 import argparse
-import multiprocessing
 import os
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,10 +24,11 @@ from tqdm import tqdm
 from lesions import images, isic, params
 from lesions.archive import members, open_archive
 from lesions.errors import InputError, run
-from lesions.files import new_array, replacing_folder
+from lesions.files import new_array, read_csv, replacing_folder
 
 ARCHIVES = {"isic2019": (isic.IMAGES_2019, None), "isic2018": (isic.IMAGES_2018, isic.MASKS_2018)}
 PICTURES = (".jpg", ".jpeg", ".png")
+WINDOW = 512  # images
 
 Job = tuple[str, str | None]  # member names of an image and its mask
 worker: dict = {}  # what each process opens once
@@ -64,6 +67,17 @@ def find(table: pd.DataFrame, image_zip: Path, mask_zip: Path | None) -> list[Jo
         raise InputError(f"{image_zip}: no image {missing}; run the sort stage on these archives again") from None
 
 
+def streamed(pool: ProcessPoolExecutor, jobs: list[Job]) -> Iterator[dict]:
+    """`prepare` of each job, in order; WINDOW of them are under way at a time, so that memory stays flat."""
+    try:
+        for start in range(0, len(jobs), WINDOW):
+            yield from pool.map(prepare, jobs[start : start + WINDOW], chunksize=8)
+    except BrokenProcessPool:
+        raise InputError(
+            "resize: a worker was killed, most likely for memory; run again with fewer --workers"
+        ) from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=sorted(ARCHIVES))
@@ -76,7 +90,7 @@ def main() -> None:
     image_zip, mask_zip = (args.raw / name if name else None for name in ARCHIVES[args.set])
     for archive in filter(None, (image_zip, mask_zip)):
         open_archive(archive).close()
-    table = pd.read_csv(args.sorted / f"{args.set}.csv", keep_default_na=False)
+    table = read_csv(args.sorted / f"{args.set}.csv", ("image", "mask") if mask_zip else ("image",), "stages.sort")
     jobs = find(table, image_zip, mask_zip)
 
     shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
@@ -84,9 +98,8 @@ def main() -> None:
         shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
         arrays = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
-        pool = stack.enter_context(multiprocessing.Pool(args.workers, start, (image_zip, mask_zip, resize)))
-        ready = pool.imap(prepare, jobs, chunksize=8)
-        for row, image in enumerate(tqdm(ready, total=len(jobs), desc=f"resize {args.set}", unit="image")):
+        pool = stack.enter_context(ProcessPoolExecutor(args.workers, None, start, (image_zip, mask_zip, resize)))
+        for row, image in enumerate(tqdm(streamed(pool, jobs), total=len(jobs), desc=args.set, unit="image")):
             for name, pixels in image.items():
                 arrays[name][row] = pixels
 

@@ -21,7 +21,7 @@ from PIL import Image
 from lesions import augment, checkpoints, metrics, params, training, unet
 from lesions.errors import run
 from lesions.feed import Feed, load, normalised, unit
-from lesions.files import replacing_folder, write_csv, write_json
+from lesions.files import read_csv, replacing_folder, write_csv, write_json
 
 CHECKPOINTS = ("loss", "jaccard")
 
@@ -56,7 +56,7 @@ def main() -> None:
     recipe, compute = chosen.segment, chosen.compute
 
     device = training.prepare(compute, recipe.seed)
-    table = pd.read_csv(args.data / "sorted/isic2018.csv")
+    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "mask", "split"), "stages.sort")
     pixels = load(args.data / "resized/isic2018/segment.npy", len(table))
     truth = load(args.data / "resized/isic2018/segment_masks.npy", len(table))
     images, masks = Feed([pixels], device), Feed([truth[..., None]], device)

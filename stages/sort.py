@@ -27,6 +27,8 @@ def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
     rng = np.random.default_rng(sort.seed)
     images = members(raw / isic.IMAGES_2019, PICTURES)
     table = tables.read_2019(raw / isic.TRUTH_2019, raw / isic.METADATA_2019, images)
+    for label in sorted(set(isic.CLASSES) - set(table["label"])):
+        raise InputError(f"{raw / isic.TRUTH_2019}: class {label}: no image; expected {sort.folds} lesions at least")
     table = table.join(splits.folds(table, sort.folds, sort.validation, rng))
     return table.assign(balanced=splits.balanced(table, sort.validation, 1 / sort.folds, rng))
 

@@ -1,4 +1,4 @@
-"""Fetch one set of ImageNet weights to data/weights/<name>, held to the hash its publisher gives.
+"""Fetch one set of ImageNet weights to data/weights/<name>, held to its publisher's hash and to data/checksums.json.
 
     python -m stages.weights vgg16
 
@@ -10,23 +10,35 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lesions import fetch, weights
+from lesions import checksums, fetch, weights
 from lesions.errors import InputError, run
 
 
-def download(name: str, out: Path, mirror: str | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+def download(
+    name: str,
+    out: Path,
+    mirror: str | None = None,
+    records: Path = Path("data/checksums.json"),
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     place = weights.url(name)
     if mirror:
         place = f"{mirror.rstrip('/')}/{place.rpartition('/')[2]}"
     path = fetch.store(place) / place.rpartition("/")[2]
     sha256 = fetch.fetch([place], path, sleep)
+    found, recorded = {"sha256": sha256, "size": path.stat().st_size}, checksums.read(records).get("weights", {})
     try:
         weights.verify(name, path, sha256)
+        if recorded.get(name, found) != found:
+            raise InputError(f"{name}: sha256 {sha256}, {records} has {recorded[name]['sha256']}; check --mirror")
     except InputError:
         fetch.discard(path)
         raise
     fetch.deliver(path, out / name)
     fetch.clear(place)
+    if name not in recorded:
+        checksums.record(records, "weights", {name: found})
+        print(f"{records}: recorded {name}; commit it, it is held to from now")
     print(f"{out / name}: {(out / name).stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 
 

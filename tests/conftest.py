@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from PIL import Image
 
 from lesions import isic
+
+# The official scorer imports this for its reading of zips, which no test uses; it would have to be compiled.
+sys.modules.setdefault("zipfile_deflate64", zipfile)
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL_CSVS = Path(os.environ.get("ISIC_CSVS", ROOT.parent / "shared/isic/full_csv"))

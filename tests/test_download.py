@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import requests
 
-from lesions import archive, checksums, fetch, weights
+from lesions import archive, checkpoints, checksums, fetch, weights
 from lesions.errors import InputError
 from lesions.isic import FILES, IMAGES_2018, IMAGES_2019, MASKS_2018, METADATA_2019, TRUTH_2019
 from lesions.params import Data, Sample
@@ -469,6 +469,15 @@ def test_a_sample_of_other_parameters_has_a_record_of_its_own():
     assert download.record_name(other) == "sample seed=1 images=640 pairs=160"
 
 
+def test_a_sample_drawn_otherwise_is_told_not_refused(monkeypatch, capsys):
+    other = {file: {"sha256": "0" * 64, "size": 1} for file in FILES}
+    Path("records.json").write_text(json.dumps({"sample seed=0 images=160 pairs=20": other}))
+    data = Data(source="sample", sample=Sample(seed=0, images=160, pairs=20))
+    download.download(data, Path("data/raw"), Path("records.json"))
+    assert "drawn with other bytes" in capsys.readouterr().err
+    assert all(Path("data/raw", file).is_file() for file in FILES)
+
+
 def cli(module: str, *args: str, source: str | None = None) -> subprocess.CompletedProcess:
     text = (ROOT / "params.yaml").read_text()
     Path("params.yaml").write_text(re.sub(r"(?m)^  source: \S+", f"  source: {source}", text) if source else text)
@@ -514,12 +523,22 @@ def test_weights_come_from_a_mirror_and_are_resumed(serve, small, name):
     assert Path("data/weights", name).read_bytes() == small
     assert [answer[1] for answer in server.requests(file)] == [200, 206]
     assert not Path(".download").exists()
+    found = {"sha256": hashlib.sha256(small).hexdigest(), "size": len(small)}
+    assert checksums.read(Path("data/checksums.json"))["weights"] == {name: found}
+
+
+def test_weights_are_held_to_their_record(small):
+    lay_out(Path("mirror"), {weights.url("resnet18").rpartition("/")[2]: small})
+    checksums.record(Path("records.json"), "weights", {"resnet18": {"sha256": "0" * 64, "size": len(small)}})
+    with pytest.raises(InputError, match=r"resnet18: sha256 [0-9a-f]+, records\.json has 0000"):
+        weights_stage.download("resnet18", Path("data/weights"), "mirror", Path("records.json"))
+    assert not Path("data/weights/resnet18").exists()
 
 
 def test_weights_from_a_folder_load(small):
     lay_out(Path("mirror"), {weights.url("resnet18").rpartition("/")[2]: small})
     weights_stage.download("resnet18", Path("data/weights"), "mirror")
-    assert weights.load_torch(Path("data/weights/resnet18"))["fc.weight"].shape == (100_000,)
+    assert checkpoints.load(Path("data/weights/resnet18"))["fc.weight"].shape == (100_000,)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "keras_resnet50"])
@@ -544,7 +563,7 @@ def test_what_is_no_state_dict_is_refused():
     lay_out(Path(), {"noise": b"\x80\x02noise", "empty": b""})
     for name in ("list", "noise", "empty", "absent"):
         with pytest.raises(InputError, match=rf"{name}: .*expected a torch state dict"):
-            weights.load_torch(Path(name))
+            checkpoints.load(Path(name))
 
 
 def test_the_server_of_these_tests_serves_ranges(serve):

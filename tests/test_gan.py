@@ -374,12 +374,6 @@ class TestReport:
         for start in (0, 3):
             assert sorted(np.concatenate(found[start : start + 3])) == list(range(10))
 
-    def test_resized(self, rng):
-        images = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-        assert base_model.resized(images, (64, 64)) is images
-        assert base_model.resized(images, (96, 80)).shape == (3, 96, 80, 3)
-        assert base_model.resized(images[:0], (96, 80)).shape == (0, 96, 80, 3)
-
 
 @pytest.fixture(scope="module")
 def base_run(tmp_path_factory):

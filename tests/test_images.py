@@ -23,6 +23,13 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return content.getvalue()
 
 
+def test_a_cmyk_jpeg_keeps_its_colours():
+    """Adobe's CMYK JPEGs are stored inverted."""
+    source = Image.fromarray(np.full((32, 32, 3), (200, 120, 40), np.uint8)).convert("CMYK")
+    decoded = np.asarray(images.decode(encoded(source, "JPEG"), "x")).astype(int)
+    assert abs(decoded - (200, 120, 40)).max() <= 6
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
 def test_every_mode_becomes_rgb(mode):
     source = Image.fromarray(GRADIENT).convert(mode)
@@ -30,6 +37,13 @@ def test_every_mode_becomes_rgb(mode):
     assert decoded.mode == "RGB" and decoded.size == (64, 48)
     expected = source.convert("RGB")
     assert np.abs(np.asarray(decoded, int) - np.asarray(expected, int)).max() <= 1
+
+
+def test_an_array_is_resized_as_its_images_are():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    assert images.resized(pixels, (64, 64)) is pixels
+    assert (images.resized(pixels, (96, 80))[1] == images.fit(Image.fromarray(pixels[1]), (96, 80), "squeeze")).all()
+    assert images.resized(pixels[:0], (96, 80)).shape == (0, 96, 80, 3)
 
 
 def test_sixteen_bits_are_scaled_not_clipped():

@@ -50,6 +50,8 @@ def changed(path: str, value) -> dict:
         ("classifiers.vgg16.images", "resized/isic2019/large", "no array 'resized/isic2019/large'"),
         ("classifiers.vgg16.split", "thirds", "'standard' or 'balanced'"),
         ("classifiers.vgg16.generated", "DF", "expected none or AK"),
+        ("classifiers.vgg16.architecture", "vgg17", "'vgg11', 'vgg16'"),
+        ("classifiers.vgg16_balanced.generated", "AK", "generated: needs split standard"),
         ("classifiers.vgg16.weights", "resnet18", "does not fit; expected none or vgg16"),
         ("classifiers.vgg16.weights", "vgg16", "not fetched; add it to weights.names"),
         ("cross_validate.vgg16-1.fold", 2, "expected <classifier>-<fold>"),
@@ -74,7 +76,7 @@ def test_what_is_not_a_params_file_is_told(tmp_path, text):
 def test_a_block_is_completed_from_train(monkeypatch):
     monkeypatch.chdir(ROOT)
     chosen = params.read("train", "classifiers.residual")
-    assert chosen.classifiers.batch == chosen.train.batch
+    assert chosen.classifiers.weight_decay == chosen.train.weight_decay
     assert chosen.classifiers.epochs == BASE["classifiers"]["residual"]["epochs"]
     with pytest.raises(InputError, match="classifiers: no 'vgg99'; there is alexnet"):
         params.read("classifiers.vgg99")

@@ -96,3 +96,11 @@ def test_a_pair_without_mask_is_named(raw):
     write_zip(raw / isic.IMAGES_2018, {"ISIC_0000777.jpg": jpeg(rng)})
     with pytest.raises(InputError, match="rows without image in the images"):
         sort.sort_2018(raw, sort.sort_2019(raw, SORT), SORT)
+
+
+def test_a_class_without_an_image_is_named(raw):
+    truth = pd.read_csv(raw / isic.TRUTH_2019)
+    truth["MEL"], truth["SCC"] = truth["MEL"] + truth["SCC"], 0.0
+    truth.to_csv(raw / isic.TRUTH_2019, index=False)
+    with pytest.raises(InputError, match=r"class SCC: no image; expected 5 lesions"):
+        sort.sort_2019(raw, SORT)

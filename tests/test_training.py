@@ -1,5 +1,7 @@
 """The classifiers' contract, augmentation, the feed and the training loop."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,8 +42,7 @@ class TestEveryClassifier:
         torch.manual_seed(1)
         images, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
         functional.cross_entropy(model(images), labels).backward()
-        assert [n for n, p in model.named_parameters() if p.grad is None] == []
-        assert sum(p.grad.abs().sum() for p in model.parameters()) > 0
+        assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
     def test_the_seed_decides_the_weights_and_a_saved_state_brings_them_back(self, name, tmp_path):
         first, same, other = self.build(name, seed=0), self.build(name, seed=0), self.build(name, seed=1)
@@ -50,7 +51,7 @@ class TestEveryClassifier:
         checkpoints.save(tmp_path / "m", {"loss": (1, state), "bma": (1, state)})
         other.load_state_dict(checkpoints.load(tmp_path / "m/bma.pt"))
         assert all(torch.equal(v, other.state_dict()[k]) for k, v in state.items())
-        assert (tmp_path / "m/loss.pt").stat().st_ino == (tmp_path / "m/bma.pt").stat().st_ino
+        assert (tmp_path / "m/loss.pt").read_bytes() == (tmp_path / "m/bma.pt").read_bytes()
 
     def test_pretrained_weights_are_kept_but_for_the_head(self, name, tmp_path):
         torch.manual_seed(7)
@@ -63,9 +64,11 @@ class TestEveryClassifier:
         assert len(changed) == 2 and len({k.rpartition(".")[0] for k in changed}) == 1
 
 
-def test_unknown_architectures_and_foreign_weights_are_named(tmp_path):
-    with pytest.raises(InputError, match="unknown architecture 'resnet19'"):
-        classifiers.build("resnet19", 8)
+def test_the_schema_knows_the_architectures():
+    assert set(get_args(params.Architecture)) == set(classifiers.ARCHITECTURES)
+
+
+def test_foreign_weights_are_named(tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear")
     with pytest.raises(InputError, match="not the weights of resnet18"):
         classifiers.build("resnet18", 8, tmp_path / "linear")
@@ -209,9 +212,9 @@ def test_generated_images_join_the_training_part_only(data, monkeypatch):
 
 
 def test_balanced_means_five_classes(data, monkeypatch):
-    trial, _, _, predictions = run(data, monkeypatch, split="balanced", epochs=1, generated="AK")
+    trial, _, _, predictions = run(data, monkeypatch, split="balanced", epochs=1)
     assert list(predictions.filter(like="p_"))[-1] == "p_AK+DF+VASC+SCC"
-    assert trial.labels[80] == "AK+DF+VASC+SCC"
+    assert set(trial.labels[80:]) <= {"AK+DF+VASC+SCC"} and set(trial.labels[:80]) >= {"AK+DF+VASC+SCC", "MEL"}
 
 
 def test_a_diverging_loss_and_a_missing_class_are_named(data, monkeypatch):
