@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests import dag
 
@@ -37,6 +38,16 @@ def test_only_keras_stages_import_tensorflow():
     heavy = {name for name in STAGES if "lesions/gan.py" in dag.modules(STAGES[name])}
     heavy |= {name for name in STAGES if "lesions/base_model.py" in dag.modules(STAGES[name])}
     assert heavy == {"augment_gan", "base_model"}
+
+
+def test_the_lock_is_of_one_run():
+    """A file has the same hash wherever dvc.lock names it: what one stage wrote is what the next one read."""
+    lock = yaml.safe_load((dag.ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    hashes: dict[str, set[str]] = {}
+    for stage in lock.values():
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]:
+            hashes.setdefault(entry["path"], set()).add(entry["md5"])
+    assert {path: found for path, found in hashes.items() if len(found) > 1} == {}
 
 
 def test_dvc_yaml_stays_short():
