@@ -1,41 +1,418 @@
 """Augmentation on the batch, on the device, with parameters drawn for each image alone.
 
-Geometric names turn images and masks alike; `lighting` changes images only. An unknown name is an error of params.yaml.
+`augmented` is `geometric`, which turns images and masks alike, then `photometric`, which changes images only. A name is
+an entry of FLIPS, WARPS or PHOTOMETRIC, or a recipe of such steps; params.yaml may say those of NAMES.
+Papers name the transforms, seldom their ranges. Study E's are those of the SIIM-ISIC 2020 winners, whom its section 5
+follows (arXiv 2010.05351 and the code beside it, in albumentations); each function's defaults state them.
 """
+
+import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lesions.errors import InputError
+from lesions.feed import unit
 
 LIGHTING = 0.2  # brightness and contrast change by up to this part
-GEOMETRIC = {
-    "hflip": lambda x: x.flip(-1),
-    "vflip": lambda x: x.flip(-2),
-    "transpose": lambda x: x.transpose(-1, -2),
-}
+BLUR = 5  # pixels: the side of every blur kernel
+LEVELS = 256
+Step = tuple[tuple[str, ...], float]  # one of these transforms, each as likely, with this probability for an image
 
 
-def chosen(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """bool B×1×1×1: a fair coin for each image."""
-    return (torch.rand(count, generator=generator) < 0.5).to(device, non_blocking=True)[:, None, None, None]
+def uniform(like: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
+    """float B×1×1×1 on the device of `like` (B×…): a draw for each image."""
+    values = low + (high - low) * torch.rand(len(like), generator=generator)
+    return values.to(like.device, non_blocking=True)[:, None, None, None]
 
 
-def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-    """The same flips for the tensors of a batch, each B×C×H×W; hflip, vflip and transpose make the dihedral group."""
-    first = batch[0]
-    if "transpose" in names and first.shape[-1] != first.shape[-2]:
-        raise InputError(f"params.yaml: augment: transpose needs square images, not {tuple(first.shape[-2:])}")
-    for name in names:
-        if name in GEOMETRIC:
-            coin = chosen(len(first), generator, first.device)
-            batch = tuple(torch.where(coin, GEOMETRIC[name](x), x) for x in batch)
-    return batch
+# Geometric: exact ones (FLIPS) are functions of B×C×H×W; the others say for each point of the result where in the
+# source it lies, from float B×H×W×2 to the same: (x, y) in −1..1 from border to border, as grid_sample has it.
+
+
+def turned(grid: Tensor, angle: Tensor) -> Tensor:
+    """The image turned clockwise by `angle` (radians, B×1×1×1), in pixels: hence the aspect."""
+    x, y = grid.split(1, dim=-1)
+    aspect = grid.shape[2] / grid.shape[1]
+    return torch.cat([angle.cos() * x + angle.sin() * y / aspect, angle.cos() * y - angle.sin() * x * aspect], dim=-1)
+
+
+def rotate(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+    """By up to ±limit degrees."""
+    return turned(grid, uniform(grid, generator, -math.radians(limit), math.radians(limit)))
+
+
+def zoom(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+    """Into any region of the image, 1 to `limit` times as large."""
+    scale = uniform(grid, generator, 1, limit)
+    region = torch.cat([uniform(grid, generator, -1, 1) for _ in range(2)], dim=-1)
+    return grid / scale + region * (1 - 1 / scale)
+
+
+def shift_scale_rotate(
+    grid: Tensor, generator: torch.Generator, shift: float = 0.1, scale: float = 0.1, rotation: float = 15
+) -> Tensor:
+    """Turned by ±rotation degrees and enlarged by 1 ± scale about the centre, then moved by ±shift of each side.
+
+    The winners fill what comes in from outside with black; here as everywhere it is the reflected image.
+    """
+    angle = uniform(grid, generator, -math.radians(rotation), math.radians(rotation))
+    factor = uniform(grid, generator, 1 - scale, 1 + scale)
+    moved = torch.cat([uniform(grid, generator, -2 * shift, 2 * shift) for _ in range(2)], dim=-1)
+    return turned(grid - moved, angle) / factor
+
+
+def bent(grid: Tensor, k: Tensor) -> Tensor:
+    """OpenCV's lens model: a point at p (1 = a whole side) lies in the source at p (1 + k r² + k r⁴)."""
+    square = (grid / 2).square().sum(dim=-1, keepdim=True)
+    return grid * (1 + k * square + k * square.square())
+
+
+def optical(grid: Tensor, generator: torch.Generator, limit: float = 1.0) -> Tensor:
+    """A lens distortion with k in ±limit: barrel or pincushion."""
+    return bent(grid, uniform(grid, generator, -limit, limit))
+
+
+def grid_distortion(grid: Tensor, generator: torch.Generator, cells: int = 5, limit: float = 1.0) -> Tensor:
+    """Each of `cells` columns and rows shows a strip of the source 1 ± limit times as wide as itself."""
+    widths = 1 + limit * (2 * torch.rand(len(grid), cells, 2, generator=generator) - 1)
+    starts = widths.cumsum(dim=1) - widths
+    place = (grid + 1) / 2 * cells
+    cell = place.floor().clamp(0, cells - 1)
+    index = cell.long().flatten(1, 2)
+    width, start = (x.to(grid.device, non_blocking=True).gather(1, index).view_as(grid) for x in (widths, starts))
+    return (start + (place - cell) * width) / cells * 2 - 1
+
+
+def elastic(
+    grid: Tensor, generator: torch.Generator, affine: float = 50 / 512, field: float = 3 / 512, lattice: int = 8
+) -> Tensor:
+    """An affine map that moves three corners of the middle by ±affine of a side, and a smooth field of ±field.
+
+    albumentations' ElasticTransform with the winners' alpha 3 and the default alpha_affine 50 and sigma 50, in pixels
+    of 512. There the field is blurred noise, which at these values leaves hundredths of a pixel; here the points of a
+    lattice move by up to alpha, bicubic in between (ours).
+    """
+    noise = 4 * torch.rand(len(grid), 3 + lattice**2, 2, generator=generator) - 2
+    corners, points = noise.to(grid.device, non_blocking=True).split((3, lattice**2), dim=1)
+    a, b, c = (affine * corners[:, :, None, None]).unbind(dim=1)  # B×1×1×2 at (r, r), (r, −r), (−r, −r)
+    x, y = (grid * 3 / 4).split(1, dim=-1)  # in parts of 2 r, r = 2/3
+    moves = (field * points).view(-1, lattice, lattice, 2).permute(0, 3, 1, 2)
+    smooth = functional.grid_sample(moves, grid, mode="bicubic", padding_mode="reflection", align_corners=True)
+    return grid + (a + c) / 2 + x * (b - c) + y * (a - b) + smooth.permute(0, 2, 3, 1)
+
+
+# Photometric: float B×3×H×W in 0..1 to the same; values beyond are cut off afterwards.
 
 
 def lighting(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness and contrast of float B×3×H×W in 0..1, each changed by up to ±LIGHTING, image by image."""
+    """Brightness and contrast, each changed by up to ±LIGHTING, image by image."""
     shift, scale = ((torch.rand(2, len(images), generator=generator) * 2 - 1) * LIGHTING).to(images.device)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     moved = (images - mean) * (1 + scale[:, None, None, None]) + mean * (1 + shift[:, None, None, None])
     return moved.clamp(0, 1)
+
+
+def brightness(images: Tensor, generator: torch.Generator, limit: float = 0.2) -> Tensor:
+    """Up to ±limit added (albumentations' RandomBrightness)."""
+    return images + uniform(images, generator, -limit, limit)
+
+
+def contrast(images: Tensor, generator: torch.Generator, limit: float = 0.2) -> Tensor:
+    """Multiplied by 1 ± limit (albumentations' RandomContrast: about black, not about the mean as in `lighting`)."""
+    return images * uniform(images, generator, 1 - limit, 1 + limit)
+
+
+def hsv_shifted(images: Tensor, hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Each of the three (B×1×1×1) added in HSV: hue in turns, saturation and value in 0..1 and cut off there."""
+    high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    span = (high - low).clamp(min=1e-8)
+    sector = torch.where(high == green, 2 + (blue - red) / span, 4 + (red - green) / span)
+    sector = torch.where(high == red, (green - blue) / span, sector) + 6 * hue
+    strength = ((high - low) / high.clamp(min=1e-8) + saturation).clamp(0, 1)
+    level = (high + value).clamp(0, 1)
+    away = (torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None] + sector) % 6
+    return level * (1 - strength * torch.minimum(away, 4 - away).clamp(0, 1))
+
+
+def hsv(
+    images: Tensor,
+    generator: torch.Generator,
+    hue: float = 20 / 360,
+    saturation: float = 20 / 255,
+    value: float = 10 / 255,
+) -> Tensor:
+    """Hue by ±hue turns (OpenCV's 10 of 180), saturation and value by up to ± theirs."""
+    return hsv_shifted(images, *(uniform(images, generator, -limit, limit) for limit in (hue, saturation, value)))
+
+
+def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
+    """CLAHE's tables, float B×(tiles²·256), for int64 levels B×H×W: the equalisation of each tile's clipped histogram.
+
+    No bin may hold more than `clip` (B×1×1) times the mean; what is above is shared by all, as in OpenCV.
+    """
+    height, width = (-(-size // tiles) for size in level.shape[1:])
+    beyond = (0, width * tiles - level.shape[2], 0, height * tiles - level.shape[1])
+    cells = functional.pad(level[:, None].float(), beyond, mode="reflect").long()
+    cells = cells.view(-1, tiles, height, tiles, width).transpose(2, 3).reshape(-1, height * width)
+    index = torch.arange(len(cells), device=level.device)[:, None] * LEVELS + cells
+    counts = index.flatten().bincount(minlength=len(cells) * LEVELS).view(-1, tiles**2, LEVELS)
+    limit = (clip * (height * width / LEVELS)).long().clamp(min=1)
+    excess = (counts - limit).clamp(min=0).sum(dim=-1, keepdim=True)
+    rest, bins = excess % LEVELS, torch.arange(LEVELS, device=level.device)
+    step = LEVELS // rest.clamp(min=1)
+    extra = (bins % step == 0) & (bins // step < rest)
+    counts = counts.minimum(limit) + excess // LEVELS + extra
+    return (counts.cumsum(dim=-1) * ((LEVELS - 1) / (height * width))).round().flatten(1)
+
+
+def equalised(level: Tensor, clip: Tensor, tiles: int = 8) -> Tensor:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994): float B×H×W in 0..255.
+
+    level: int64 B×H×W in 0..255. clip: B×1×1. Between the centres of the tiles² tiles their tables are interpolated.
+    """
+    tables = tile_tables(level, clip, tiles)
+    corners, weights = [], []
+    for size in level.shape[1:]:
+        place = torch.arange(size, device=level.device) / -(-size // tiles) - 0.5
+        corners.append([(place.floor().long() + one).clamp(0, tiles - 1) for one in (0, 1)])
+        weights.append([1 - place % 1, place % 1])
+    found = torch.zeros(level.shape, device=level.device)
+    for row, row_weight in zip(corners[0], weights[0], strict=True):
+        for column, column_weight in zip(corners[1], weights[1], strict=True):
+            index = (row[:, None] * tiles + column) * LEVELS + level
+            found += row_weight[:, None] * column_weight * tables.gather(1, index.flatten(1)).view_as(found)
+    return found
+
+
+XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))  # of linear sRGB
+EDGE = 6 / 29  # CIE Lab's f(t) = ∛t above EDGE³, a line below
+
+
+def lightened(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`images` with CIE L* (B×H×W, 0..100) increased by change(L*); a* and b* stay.
+
+    L* = 116 f(Y) − 16, a* and b* are differences of f(X), f(Y), f(Z): the same amount is added to all three.
+    """
+    xyz = torch.tensor(XYZ, device=images.device)
+    xyz = xyz / xyz.sum(dim=1, keepdim=True)  # white is (1, 1, 1)
+    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
+    t = torch.einsum("ij,bjhw->bihw", xyz, linear)
+    f = torch.where(t > EDGE**3, t.clamp(min=EDGE**3) ** (1 / 3), t / (3 * EDGE**2) + 4 / 29)
+    f = f + change(116 * f[:, 1] - 16)[:, None] / 116
+    t = torch.where(f > EDGE, f**3, 3 * EDGE**2 * (f - 4 / 29))
+    linear = torch.einsum("ij,bjhw->bihw", xyz.inverse(), t).clamp(0, 1)
+    return torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+
+
+def clahe(images: Tensor, generator: torch.Generator, limit: float = 4.0) -> Tensor:
+    """CLAHE of L* in 8×8 tiles, with a clip limit from 1 to `limit`."""
+    clip = uniform(images, generator, 1, limit)[:, 0]
+
+    def change(lightness: Tensor) -> Tensor:
+        level = (lightness * 2.55).round().clamp(0, 255).long()
+        return (equalised(level, clip) - level) / 2.55
+
+    return lightened(images, change)
+
+
+def convolved(images: Tensor, kernels: Tensor) -> Tensor:
+    """Each image with its own kernel, B×1×k×k, scaled to a sum of 1; the border is reflected."""
+    count, channels, size = *images.shape[:2], kernels.shape[-1]
+    weights = (kernels / kernels.sum(dim=(2, 3), keepdim=True)).repeat_interleave(channels, dim=0)
+    padded = functional.pad(images, [size // 2] * 4, mode="reflect").flatten(0, 1)[None]
+    return functional.conv2d(padded, weights, groups=count * channels).view(images.shape)
+
+
+def offsets(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a blur kernel, counted from its centre."""
+    return torch.meshgrid(*[torch.arange(BLUR, device=device) - BLUR // 2.0] * 2, indexing="ij")
+
+
+def motion_blur(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Along a line in any direction, 3 or 5 pixels long."""
+    angle = uniform(images, generator, 0, math.pi)
+    reach = 1 + torch.floor(uniform(images, generator, 0, 2))
+    y, x = offsets(images.device)
+    along, beside = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+    return convolved(images, (1 - beside.abs()).clamp(min=0) * (along.abs() < reach + 0.5))
+
+
+def gaussian_blur(images: Tensor, generator: torch.Generator, low: float = 0.8, high: float = 1.1) -> Tensor:
+    """σ from `low` to `high` pixels: OpenCV's for kernels of 3 and of 5."""
+    sigma = uniform(images, generator, low, high)
+    y, x = offsets(images.device)
+    return convolved(images, torch.exp(-(x.square() + y.square()) / (2 * sigma.square())))
+
+
+def median(images: Tensor, size: int) -> Tensor:
+    """The median of size×size pixels; the border is reflected.
+
+    Of more than half of the values neither the lowest nor the highest is the median: drop these, take in the next
+    value, and so on. Done for whole planes it is several times as fast as sorting each pixel's window.
+    """
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, [size // 2] * 4, mode="reflect")
+    planes = [padded[..., y : y + height, x : x + width] for y in range(size) for x in range(size)]
+    held = planes[: size**2 // 2 + 2]
+    for plane in [*planes[len(held) :], None]:
+        for place in range(1, len(held)):  # the lowest to the front
+            held[0], held[place] = torch.minimum(held[0], held[place]), torch.maximum(held[0], held[place])
+        for place in range(1, len(held) - 1):  # the highest to the back
+            held[place], held[-1] = torch.minimum(held[place], held[-1]), torch.maximum(held[place], held[-1])
+        held = held[1:-1] + ([] if plane is None else [plane])
+    return held[0]
+
+
+def median_blur(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The median of 3×3 or of 5×5 pixels."""
+    large = torch.rand(len(images), generator=generator) < 0.5
+    for size, chosen in ((3, ~large), (BLUR, large)):
+        images = applied(partial(median, size=size), images, chosen.nonzero()[:, 0])
+    return images
+
+
+def gaussian_noise(images: Tensor, generator: torch.Generator, low: float = 5, high: float = 30) -> Tensor:
+    """Normal noise on every value, its variance `low` to `high` squared levels of 255; drawn on the device."""
+    sigma = uniform(images, generator, low, high).sqrt() / 255
+    seed = int(torch.randint(2**62, (), generator=generator))
+    there = torch.Generator(images.device).manual_seed(seed)
+    return images + sigma * torch.randn(images.shape, generator=there, device=images.device)
+
+
+def cutout(images: Tensor, generator: torch.Generator, part: float = 0.375) -> Tensor:
+    """A black rectangle of `part` of each side about a random pixel, cut off at the border (arXiv 1708.04552)."""
+    inside = []
+    for axis in (2, 3):
+        size = images.shape[axis]
+        place = torch.arange(size, device=images.device).view([-1 if a == axis else 1 for a in range(4)])
+        first = uniform(images, generator, 0, size).floor() - int(part * size) // 2
+        inside.append((place >= first) & (place < first + int(part * size)))
+    return images.masked_fill(inside[0] & inside[1], 0)
+
+
+FLIPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hflip": lambda x: x.flip(-1),
+    "vflip": lambda x: x.flip(-2),
+    "transpose": lambda x: x.transpose(-1, -2),
+}
+WARPS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "rotate180": partial(rotate, limit=180),  # study C, 4.1.2
+    "rotate44": partial(rotate, limit=44),  # study D, II-B
+    "rotate35": partial(rotate, limit=35),  # study D, III-B
+    "zoom": partial(zoom, limit=1.3),  # study C, 4.1.2: up to 30 %, in different regions
+    "zoom105": partial(zoom, limit=1.05),  # study D, II-B and III-B
+    "optical": optical,
+    "grid": grid_distortion,
+    "elastic": elastic,
+    "shift_scale_rotate": shift_scale_rotate,
+}
+PHOTOMETRIC: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "lighting": lighting,
+    "brightness": brightness,
+    "contrast": contrast,
+    "motion_blur": motion_blur,
+    "median_blur": median_blur,
+    "gaussian_blur": gaussian_blur,
+    "gaussian_noise": gaussian_noise,
+    "clahe": clahe,
+    "hsv": hsv,
+    "cutout": cutout,
+}
+RECIPES: dict[str, tuple[Step, ...]] = {
+    "dihedral": ((("hflip",), 0.5), (("vflip",), 0.5), (("transpose",), 0.5)),
+    "heavy": (  # study E, section 5
+        (("transpose",), 0.5),
+        (("vflip",), 0.5),
+        (("hflip",), 0.5),
+        (("brightness",), 0.75),
+        (("contrast",), 0.75),
+        (("motion_blur", "median_blur", "gaussian_blur", "gaussian_noise"), 0.7),
+        (("optical", "grid", "elastic"), 0.7),
+        (("clahe",), 0.7),
+        (("hsv",), 0.5),
+        (("shift_scale_rotate",), 0.85),
+        (("cutout",), 0.7),
+    ),
+}
+NAMES = (*FLIPS, *WARPS, *PHOTOMETRIC, *RECIPES)
+
+
+def steps(names: tuple[str, ...], table: dict[str, Callable]) -> list[Step]:
+    """The steps of `names` that `table` has, recipes among them spelt out. A flip alone is for every other image."""
+    found = [step for name in names for step in RECIPES.get(name, [((name,), 0.5 if name in FLIPS else 1.0)])]
+    return [step for step in found if step[0][0] in table]
+
+
+def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str, Tensor]]:
+    """Each transform of a step, and which of `count` images get it: int64 indices on the CPU."""
+    choices, probability = step
+    if probability == 1:
+        return [(choices[0], torch.arange(count))]
+    which = (torch.rand(count, generator=generator) / probability * len(choices)).long()
+    return [(name, (which == number).nonzero()[:, 0]) for number, name in enumerate(choices)]
+
+
+def applied(function: Callable[[Tensor], Tensor], x: Tensor, index: Tensor) -> Tensor:
+    """`x` with function(x[index]) in the place of x[index]."""
+    if len(index) == len(x):
+        return function(x)
+    if len(index) == 0:
+        return x
+    index = index.to(x.device, non_blocking=True)
+    return x.index_copy(0, index, function(x[index]))
+
+
+def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """`x` at the points of `grid`, reflected at its border; integers are rounded."""
+    found = functional.grid_sample(x.float(), grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return (found if x.is_floating_point() else found.round()).to(x.dtype)
+
+
+def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The same transforms for the tensors of a batch, images first, then masks: each B×C×H×W, its dtype stays.
+
+    Flips come first, exactly; all warps are composed into one resampling, bilinear for images, nearest for masks.
+    """
+    images = batch[0]
+    if images.shape[-1] != images.shape[-2]:
+        for name in names:
+            if (("transpose",), 0.5) in steps((name,), FLIPS):
+                raise InputError(
+                    f"params.yaml: augment: {name} needs square images, not {tuple(images.shape[-2:])}; "
+                    "use hflip and vflip"
+                )
+    for (name,), probability in steps(names, FLIPS):
+        coin = torch.rand(len(images), generator=generator) < probability
+        coin = coin.to(images.device, non_blocking=True)[:, None, None, None]
+        batch = tuple(torch.where(coin, FLIPS[name](x), x) for x in batch)
+    warps = steps(names, WARPS)
+    if not warps:
+        return batch
+    still = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    grid = functional.affine_grid(still, [len(images), 1, *images.shape[-2:]], align_corners=False)
+    for step in reversed(warps):  # from the result back to the source
+        for name, index in drawn(step, len(images), generator):
+            grid = applied(partial(WARPS[name], generator=generator), grid, index)
+    images, *masks = batch
+    return sampled(images, grid, "bilinear"), *(sampled(mask, grid, "nearest") for mask in masks)
+
+
+def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> Tensor:
+    """The changes of colour among `names`, in their order, for float images B×3×H×W in 0..1, where they stay."""
+    for step in steps(names, PHOTOMETRIC):
+        for name, index in drawn(step, len(images), generator):
+            images = applied(lambda x, name=name: PHOTOMETRIC[name](x, generator).clamp(0, 1), images, index)
+    return images
+
+
+def augmented(
+    names: tuple[str, ...], images: Tensor, masks: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """uint8 images B×3×H×W and, where there are any, their masks B×1×H×W: float images in 0..1, masks as they came."""
+    images, *turned_masks = geometric(names, (images,) if masks is None else (images, masks), generator)
+    return photometric(names, unit(images), generator), *(turned_masks or [None])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lesions.errors import InputError
-from lesions.files import replacing_folder
+from lesions.files import replacing, replacing_folder
 
 State = dict[str, Tensor]
 
@@ -23,6 +23,11 @@ def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
             else:
                 torch.save(state, path)
                 first[epoch] = path
+
+
+def save_one(path: Path, state: State) -> None:
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def load(path: Path) -> State:

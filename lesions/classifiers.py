@@ -4,14 +4,17 @@ Add one by a line in ARCHITECTURES, its name in lesions/params.py, and a block i
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lesions import checkpoints
+from lesions import attention, checkpoints, heads
 from lesions.errors import InputError
+from lesions.params import plain
 
 
 class ResidualBlock(nn.Module):
@@ -61,10 +64,16 @@ class AlexNet(torchvision.models.AlexNet):
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "alexnet": AlexNet,
+    "efficientnet_b0": torchvision.models.efficientnet_b0,
+    "efficientnet_b0_arl": partial(attention.efficientnet_b0, arl=True, squeeze_excitation=True),
+    "efficientnet_b0_no_se": partial(attention.efficientnet_b0, arl=False, squeeze_excitation=False),
+    "efficientnet_b0_no_se_arl": partial(attention.efficientnet_b0, arl=True, squeeze_excitation=False),
     "residual": ResidualNet,
     "resnet18": torchvision.models.resnet18,
     "resnet34": torchvision.models.resnet34,
     "resnet50": torchvision.models.resnet50,
+    "resnet50_arl": attention.resnet50_arl,
+    "resnet50_concat": torchvision.models.resnet50,
     "resnet101": torchvision.models.resnet101,
     "vgg11": torchvision.models.vgg11,
     "vgg16": torchvision.models.vgg16,
@@ -72,18 +81,35 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def build(architecture: str, classes: int, weights: Path | None = None) -> nn.Module:
+def load_plain(model: nn.Module, name: str, weights: Path) -> None:
+    """Fill `model` from a state dict of the network `name`; the layers that only one of the two has are left out.
+
+    Raises InputError for weights that are not exactly those of `name`.
+    """
+    with torch.device("meta"):  # names and shapes alone
+        expected = ARCHITECTURES[name]()
+    try:
+        expected.load_state_dict(checkpoints.load(weights), assign=True)
+    except RuntimeError as error:
+        raise InputError(f"{weights}: not the weights of {name}: {str(error)[:200]}") from None
+    model.load_state_dict(expected.state_dict(), strict=False)
+
+
+def build(architecture: str, classes: int, weights: Path | None = None, dropout: float = 0.0) -> nn.Module:
     """The network from float B×3×H×W, normalised as for ImageNet, to logits B×`classes`.
 
-    `weights`: a state dict of the same architecture with its 1,000-way head, which is replaced. Initial values come
+    `weights`: a state dict of the architecture, of a variant's plain network, with its 1,000-way head, which is
+    replaced. `dropout`: the probability of dropout put before the last layer; at 0 there is none. Initial values come
     from torch's global seed. Raises InputError for weights that do not match.
     """
     model = ARCHITECTURES[architecture]()
     if weights is not None:
-        try:
-            model.load_state_dict(checkpoints.load(weights))
-        except RuntimeError as error:
-            raise InputError(f"{weights}: not the weights of {architecture}: {str(error)[:200]}") from None
-    name, head = next((n, m) for n, m in reversed(list(model.named_modules())) if isinstance(m, nn.Linear))
-    model.set_submodule(name, nn.Linear(head.in_features, classes))
+        load_plain(model, plain(architecture), weights)
+    name, head = heads.last_linear(model)
+    if architecture == "resnet50_concat":
+        model.avgpool, model.fc = heads.ConcatPool(), heads.concat_head(head.in_features, classes)
+    else:
+        model.set_submodule(name, nn.Linear(head.in_features, classes))
+    if dropout > 0:
+        heads.put_dropout(model, dropout)
     return model

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lesions import augment, classifiers, metrics, splits, training
+from lesions import augment, checkpoints, classifiers, metrics, splits, training, tta
+from lesions.attention import alphas
 from lesions.errors import InputError
 from lesions.feed import Feed, load, normalised, unit
 from lesions.files import read_array, read_csv
@@ -25,19 +26,22 @@ class Experiment:
     def __init__(self, block: Classifier, split: str, compute: Compute, data: Path) -> None:
         self.block, self.split, self.compute = block, split, compute
         self.device = training.prepare(compute, block.seed)
-        self.table = read_csv(data / "sorted/isic2019.csv", ("image", "lesion", "label", "cv0"), "stages.sort")
+        self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
         images = load(data / f"{block.images}.npy", len(self.table))
         generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
         self.feed = Feed([images, generated], self.device)
         roles = splits.roles(self.table, split).to_numpy()
         self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
-        labels = splits.labels(self.table, split).to_list() + [block.generated] * len(generated)
-        self.labels = splits.merge_rare(pd.Series(labels)) if split == "balanced" else pd.Series(labels)
+        self.labels = pd.Series(splits.labels(self.table, split).to_list() + [block.generated] * len(generated))
         self.targets = self.labels.map({c: i for i, c in enumerate(self.classes)}).to_numpy()
+        self.keep = (
+            (*CHECKPOINTS, "auroc") if len(self.classes) == 2 else CHECKPOINTS
+        )  # study C reports the best of both
         self.train = np.concatenate([self.rows["train"], np.arange(len(self.table), len(self.feed))])
-        for role, rows in self.rows.items():
-            for label in sorted(set(self.classes) - set(self.labels[rows])):
+        self.scored = "test" if len(self.rows["test"]) else "val"  # ISIC 2017 is scored on its validation part
+        for role in ("train", "val", self.scored):
+            for label in sorted(set(self.classes) - set(self.labels[self.rows[role]])):
                 raise InputError(
                     f"class {label} has no image in the {role} part of split {split}; expected more images"
                 )
@@ -55,67 +59,95 @@ class Experiment:
         def stream():
             for chosen in order:
                 index = self.train[chosen]
-                (images,) = augment.geometric(block.augment, (self.feed.batch(index),), generator)
-                images = unit(images)
-                if "lighting" in block.augment:
-                    images = augment.lighting(images, generator)
+                images, _ = augment.augmented(block.augment, self.feed.batch(index), None, generator)
                 yield normalised(images), torch.from_numpy(self.targets[index]).to(self.device, non_blocking=True)
 
         return len(order), stream()
 
     @torch.inference_mode()
-    def probabilities(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-        """float32 (len(rows), classes). Without autocast: bfloat16 logits tie, and a tie counts as wrong."""
+    def probabilities(self, model: nn.Module, rows: np.ndarray, turned: bool = False) -> np.ndarray:
+        """float32 (len(rows), classes); turned: the mean over eight views (test-time augmentation).
+
+        Without autocast: bfloat16 logits tie, and a tie counts as wrong.
+        """
         model.eval()
+
+        def predict(images: Tensor) -> Tensor:
+            return model(images).softmax(dim=1)
+
         size, parts = 2 * self.block.batch, []
         for start in range(0, len(rows), size):
-            logits = model(normalised(unit(self.feed.batch(rows[start : start + size]))))
-            parts.append(logits.softmax(dim=1))
+            images = normalised(unit(self.feed.batch(rows[start : start + size])))
+            parts.append(tta.averaged(predict, images) if turned else predict(images))
         return torch.cat(parts).cpu().numpy()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.rows["val"]
-        return metrics.classification(self.targets[rows], self.probabilities(model, rows))
+        p = self.probabilities(model, rows)
+        scores = metrics.classification(self.targets[rows], p)
+        return scores | ({"auroc": float(roc_auc_score(self.targets[rows], p[:, 1]))} if "auroc" in self.keep else {})
 
-    def fit(self, weights: Path | None, name: str) -> tuple[nn.Module, training.Fit]:
-        model = classifiers.build(self.block.architecture, len(self.classes), weights)
-        loss_of = functional.cross_entropy
+    def model(self) -> nn.Module:
+        """The block's network: from chance, from ImageNet weights under a new head, or from another block's state."""
+        block, start = self.block, Path(self.block.weights)
+        imagenet = start if start.parts[0] == "data" and start.name != "none" else None
+        model = classifiers.build(block.architecture, len(self.classes), imagenet, block.dropout)
+        if start.parts[0] == "models":
+            try:
+                model.load_state_dict(checkpoints.load(start))
+            except RuntimeError as error:
+                raise InputError(f"{start}: not a state of this block's network: {str(error)[:200]}") from None
+        return model
+
+    def fit(self, name: str) -> tuple[nn.Module, training.Fit]:
+        model = self.model()
         found = training.fit(
-            model, self.block, self.compute, self.device, batches=self.batches, loss_of=loss_of,
-            validate=self.validate, keep=CHECKPOINTS, name=name,
+            model, self.block, self.compute, self.device, batches=self.batches, loss_of=functional.cross_entropy,
+            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots,
         )  # fmt: skip
         return model, found
 
     def predict(self, model: nn.Module, best: dict[str, tuple[int, dict[str, Tensor]]]) -> pd.DataFrame:
-        """Every checkpoint on the validation and test parts: image, split, seed, checkpoint, label, p_<class> …"""
+        """Every checkpoint on the parts that block.predict names: image, split, seed, checkpoint, label, p_<class> …"""
         tables, done = [], {}
         for checkpoint, (epoch, state) in best.items():
-            for role in ("val", "test"):
+            for role in (role for role in self.block.predict if len(self.rows[role])):
                 rows = self.rows[role]
                 if (epoch, role) not in done:
                     model.load_state_dict(state)
-                    done[epoch, role] = self.probabilities(model, rows)
+                    done[epoch, role] = self.probabilities(model, rows, self.block.tta and role != "train")
                 keys = {"image": self.table["image"].iloc[rows].to_numpy(), "split": role, "seed": self.block.seed}
                 keys |= {"checkpoint": checkpoint, "label": self.labels.iloc[rows].to_numpy()}
                 found = {f"p_{c}": done[epoch, role][:, i] for i, c in enumerate(self.classes)}
                 tables.append(pd.DataFrame(keys | found))
         return pd.concat(tables, ignore_index=True)
 
-    def summary(self, found: training.Fit, predictions: pd.DataFrame) -> dict:
-        """For `dvc metrics`: each checkpoint's epoch and its scores on the test part, and the sizes of the parts."""
-        index = {c: i for i, c in enumerate(self.classes)}
-        test = predictions[predictions["split"] == "test"]
-        scores = {}
-        for checkpoint, rows in test.groupby("checkpoint", sort=False):
-            probabilities = rows[[f"p_{c}" for c in self.classes]].to_numpy()
-            score = metrics.classification(rows["label"].map(index).to_numpy(), probabilities)
-            scores[checkpoint] = {"epoch": found.best[checkpoint][0]} | {k: round(v, 6) for k, v in score.items()}
-        return {"test": scores, "images": {"train": len(self.train)} | {r: len(self.rows[r]) for r in ("val", "test")}}
+    def sizes(self) -> dict[str, int]:
+        """Images of each part."""
+        return {"train": len(self.train)} | {role: len(self.rows[role]) for role in ("val", "test")}
 
 
-def confusion(predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
-    """Columns actual, predicted for DVC's confusion plot: the test part under one checkpoint."""
-    rows = predictions[(predictions["split"] == "test") & (predictions["checkpoint"] == checkpoint)]
+def watched(model: nn.Module) -> dict[str, float]:
+    """Columns of the history beside losses and scores: the α of attention residual learning, block by block."""
+    return {f"alpha_{block}": value for block, value in alphas(model).items()}
+
+
+def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame) -> dict:
+    """For `dvc metrics`: each checkpoint's scores on the part that is scored, the mean over the runs where several."""
+    index, scores = {c: i for i, c in enumerate(classes)}, {}
+    rows = predictions[predictions["split"] == scored]
+    for checkpoint, of in rows.groupby("checkpoint", sort=False):
+        runs = []
+        for _, run in of.groupby("seed"):
+            probabilities = run[[f"p_{c}" for c in classes]].to_numpy()
+            runs.append(metrics.classification(run["label"].map(index).to_numpy(), probabilities))
+        scores[checkpoint] = {name: round(float(np.mean([run[name] for run in runs])), 6) for name in runs[0]}
+    return scores
+
+
+def confusion(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
+    """Columns actual, predicted for DVC's confusion plot: the scored part under one checkpoint, of all runs."""
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
     columns = [c for c in rows if c.startswith("p_")]
     guess = rows[columns].to_numpy().argmax(axis=1)
     return pd.DataFrame(
@@ -123,12 +155,12 @@ def confusion(predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFram
     )
 
 
-def roc(predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
-    """Columns fpr, tpr: the mean over the classes' curves, each against the rest, on the test part, at 101 points.
+def roc(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
+    """Columns fpr, tpr: the mean over the classes' curves, each against the rest, on the scored part, at 101 points.
 
     plots/compare draws the curves of each class.
     """
-    rows = predictions[(predictions["split"] == "test") & (predictions["checkpoint"] == checkpoint)]
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
     grid, curves = np.linspace(0, 1, 101), []
     for column in (c for c in rows if c.startswith("p_")):
         fpr, tpr, _ = roc_curve(rows["label"] == column.removeprefix("p_"), rows[column])

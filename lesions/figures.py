@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from lesions import scorecard
 from lesions.scoreboard import Tested, balanced_accuracy
 
 OURS, PUBLISHED, GREY = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette, as CLASSES_COLORS
@@ -25,6 +26,10 @@ STYLE = {
 }
 LABELS = {"loss": "loss", "accuracy": "accuracy", "bma": "BMA"}
 COLUMNS = 4
+STATE_COLORS = {
+    "reproduced": "#009E73", "outside": "#D55E00", "no interval": "#56B4E9", "not comparable": "#999999",
+    scorecard.SAMPLE: "#E69F00", scorecard.OTHER: "#F0E442", scorecard.NOT_RUN: "#DDDDDD",
+}  # fmt: skip
 
 
 def sheet(
@@ -32,7 +37,10 @@ def sheet(
 ) -> tuple[Figure, np.ndarray]:
     """A figure under a title that says if the data are not the studies'."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    loud = {"sample data": "SAMPLE DATA: drawn pictures, not results", "other data": "other data than the studies'"}
+    loud = {
+        scorecard.SAMPLE: "SAMPLE DATA: drawn pictures, not results",
+        scorecard.OTHER: "other data than the studies'",
+    }
     figure.suptitle(title + (f"\n{loud[kind]}" if kind else ""), fontsize=11, color="#B00020" if kind else "black")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -56,10 +64,22 @@ def dumbbell(axis: Axes, rows: pd.DataFrame, title: str, names: bool) -> None:
     axis.hlines(y[both], rows["published"][both], rows["ours"][both], color="#CCCCCC", lw=1, zorder=0)
     intervals(axis, rows, y)
     axis.plot(rows["published"], y, "D", mfc="none", mec=PUBLISHED, mew=1.6, ms=8, label="published")
-    for place, missing in zip(y, rows["ours"].isna(), strict=True):
-        if missing:
-            axis.text(0.99, place, "not run", color=GREY, ha="right", va="center", transform=axis.get_yaxis_transform())
+    have = rows["ours"].notna().to_numpy()
+    for place, there in zip(y, have, strict=True):
+        if not there:
+            axis.text(
+                0.99,
+                place,
+                scorecard.NOT_RUN,
+                color=GREY,
+                ha="right",
+                va="center",
+                transform=axis.get_yaxis_transform(),
+            )
     axis.set(title=title, yticks=y, yticklabels=rows["row"] if names else [], ylim=(y[-1] - 0.6, 0.7))
+    if not have.all():  # room for the words
+        left, right = axis.get_xlim()
+        axis.set_xlim(left, right + 0.3 * (right - left))
     axis.grid(axis="x", color="#EEEEEE")
     axis.set_axisbelow(True)
 
@@ -74,6 +94,54 @@ def table_figure(table: pd.DataFrame, name: str, title: str, kind: str, metrics:
         if metric != "loss":
             axis.set_xlim(-0.02, 1.02)
     legend(figure, axes[0][-1])
+    return figure
+
+
+def counts_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """What became of the published numbers: a bar a study."""
+    counts = scorecard.counts(table)
+    figure, ((axis,),) = sheet(9, 3.2, "Published numbers of the five studies, and what became of them here", kind)
+    left, y = np.zeros(len(counts)), -np.arange(len(counts))
+    for state in scorecard.STATES:
+        numbers = counts[state].to_numpy()
+        if not numbers.any():
+            continue
+        axis.barh(y, numbers, left=left, color=STATE_COLORS[state], edgecolor="white", label=state)
+        for place, number, start in zip(y, numbers, left, strict=True):
+            if number:
+                axis.text(start + number / 2, place, str(number), ha="center", va="center", fontsize=8)
+        left += numbers
+    axis.set(yticks=y, yticklabels=[f"study {study}" for study in counts.index], xlabel="published numbers")
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(left=False)
+    legend(figure, axis)
+    return figure
+
+
+def means_figure(table: pd.DataFrame, kind: str, level: float) -> Figure:
+    """Study C's six tables: the mean over seeds, published and ours."""
+    title = f"Study C: means over seeds, published and ours ({100 * level:g} % intervals by seed)"
+    figure, axes = sheet(12, 5.4, title, kind, 2, 3)
+    panels = (
+        ("Table 4.1", "accuracy", "segmentation"), ("Table 4.2", "accuracy", "colour"),
+        ("Table 4.3", "auroc", "colour"), ("Table 4.4", "accuracy", "ResNet-50"),
+        ("Table 4.5", "accuracy", "EfficientNet-b0"), ("Table 4.6", "auroc", "EfficientNet-b0"),
+    )  # fmt: skip
+    for axis, (name, metric, what) in zip(axes.flat, panels, strict=True):
+        rows = table[(table["study"] == "C") & (table["table"] == name) & (table["metric"] == f"{metric} mean")]
+        dumbbell(axis, rows, f"{name}: {what}, {'AUROC' if metric == 'auroc' else metric}", names=True)
+    legend(figure, axes[0, 0])
+    return figure
+
+
+def areas_figure(table: pd.DataFrame, kind: str, level: float) -> Figure:
+    """Study E's Table 3: the macro AUC of each model on each part."""
+    title = f"Study E, Table 3: macro AUC, published and ours ({100 * level:g} % intervals by lesion)"
+    rows = table[(table["study"] == "E") & (table["table"] == "Table 3")]
+    figure, axes = sheet(11, 4.2, title, kind, 1, 3)
+    for number, (axis, split) in enumerate(zip(axes[0], ("train", "val", "test"), strict=True)):
+        dumbbell(axis, rows[rows["metric"] == f"{split} auc"], split, names=number == 0)
+    legend(figure, axes[0, 0])
     return figure
 
 
@@ -167,8 +235,12 @@ def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
 def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
     """Both challenges: the ten best, the paper's numbers, and ours with intervals."""
     figure, axes = sheet(12, 7, "Leaderboards, and the numbers that cannot stand in them", kind, 1, 2)
-    unet = table[(table["table"] == "Table 6.6") & (table["metric"] != "dice")]
-    unet = unet.assign(row="U-Net, " + unet["metric"].map({"jaccard": "mean"}).fillna("thresholded"))
+    unet = table[table["run"].isin(["unet", "d_unet34"]) & table["metric"].isin(["jaccard", "jaccard_thresholded"])]
+    names, scores = (
+        {"unet": "A: U-Net", "d_unet34": "D: Unet34"},
+        {"jaccard": "mean", "jaccard_thresholded": "thresholded"},
+    )
+    unet = unet.assign(row=unet["run"].map(names) + ", " + unet["metric"].map(scores)).sort_values("row", kind="stable")
     means = table[table["table"] == "Table 6.5"]
     for axis, (challenge, own, note) in zip(
         axes[0],
@@ -240,18 +312,22 @@ def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
 
 
 def draw(
-    folder: Path, table: pd.DataFrame, trained: dict[str, Tested], bases: dict[str, Tested], kind: str, level: float
-):
-    """Every picture into `folder`. `bases`: study B's runs, whose confusion joins the classifiers'."""
-    every, interval = trained | bases, f"{100 * level:g} % intervals by lesion"
+    folder: Path, table: pd.DataFrame, trained: dict[str, Tested], bases: dict[str, Tested], kinds: dict[str, str],
+    level: float,
+) -> None:  # fmt: skip
+    """Every picture into `folder`. `bases`: study B's runs, whose confusion joins study A's classifiers'."""
+    every, interval, kind = trained | bases, f"{100 * level:g} % intervals by lesion", kinds["A"]
     shown = ("loss", "accuracy", "bma")
     with style.context(STYLE, after_reset=True):
+        save(counts_figure(table, kind), folder / "scorecard.png")
         title = f"Table 6.1: standard classification, published and ours ({interval})"
         save(table_figure(table, "Table 6.1", title, kind, shown), folder / "standard.png")
         title = f"Table 6.2: balanced classes, after the 5/8 rule ({interval})"
         save(table_figure(table, "Table 6.2", title, kind, shown), folder / "balanced.png")
         save(folds_figure(table, kind), folder / "cross_validation.png")
         save(leaderboard_figure(table, kind), folder / "leaderboards.png")
-        save(reports_figure(table, kind), folder / "reports.png")
+        save(reports_figure(table, kinds["B"]), folder / "reports.png")
+        save(means_figure(table, kinds["C"], level), folder / "preprocessing.png")
+        save(areas_figure(table, kinds["E"], level), folder / "schedules.png")
         save(confusion_figure(every, kind), folder / "confusion.png")
         save(roc_figure(every, kind), folder / "roc.png")

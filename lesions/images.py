@@ -74,6 +74,14 @@ def resized(images: np.ndarray, size: Size) -> np.ndarray:
     return np.array([fit(Image.fromarray(image), size, "squeeze") for image in images], np.uint8).reshape(-1, *size, 3)
 
 
+def before_after(before: np.ndarray, after: np.ndarray, shown: int = 12) -> Image.Image:
+    """`shown` images, evenly spread, in two rows, before above after; uint8 N×H×W×3 each, 96 pixels high at least."""
+    rows = np.linspace(0, len(before) - 1, shown).astype(int)
+    sheet = Image.fromarray(np.concatenate([np.concatenate(list(x[rows]), axis=1) for x in (before, after)], axis=0))
+    scale = max(1, 96 // before.shape[1])
+    return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.BICUBIC)
+
+
 def fit_mask(mask: Image.Image, size: Size, how: str) -> np.ndarray:
     """As `fit`, for a mask: uint8 height×width of 0 and 1; a pixel is lesion if at least half of its area is."""
     return (fit(mask, size, how) >= 128).astype(np.uint8)

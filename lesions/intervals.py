@@ -1,14 +1,17 @@
-"""Confidence intervals: the normal approximation that study A prints, and the bootstrap over whole lesions.
+"""Confidence intervals: study A's normal approximation, the bootstrap over whole lesions, Student's t over seeds.
 
 Images of one lesion are alike, so that they are drawn together or not at all: an interval over single images would
 be too narrow.
 """
 
+from collections.abc import Iterator
 from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 1000
+FEWEST = 3  # seeds, below which nothing is said of others
 CHUNK = 100  # resamples at a time: bounds the memory to CHUNK × lesions counts
 
 
@@ -18,21 +21,37 @@ def normal(share: float, count: int, confidence: float) -> tuple[float, float]:
     return float(max(0.0, share - half)), float(min(1.0, share + half))
 
 
-def resample(values: np.ndarray, groups: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def student(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The mean of float (n,), one value a seed, ± t(n − 1)·std/√n; nan for fewer than FEWEST.
+
+    It says where the mean over seeds lies, for the same images: not what other images would give.
+    """
+    if len(values) < FEWEST:
+        return np.nan, np.nan
+    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def draws(count: int, resamples: int) -> Iterator[np.ndarray]:
+    """int (≤ CHUNK, count), chunk by chunk until there are `resamples`: how often each of `count` groups is drawn.
+
+    Each resample draws as many groups as there are, with replacement. The same count gives the same draws, so that
+    two classifiers on the same images are compared pair by pair.
+    """
+    rng, even = np.random.default_rng(0), np.full(count, 1 / count)
+    for start in range(0, resamples, CHUNK):
+        yield rng.multinomial(count, even, size=min(CHUNK, resamples - start))
+
+
+def resample(values: np.ndarray, groups: np.ndarray, resamples: int | None = None) -> np.ndarray:
     """float (resamples, K): column sums of float (N, K) over bootstrap samples of whole groups (N labels).
 
-    Each resample draws as many groups as there are, with replacement. The same groups and seed give the same
-    draws whatever the values, so that two classifiers on the same images are compared pair by pair.
+    `resamples`: RESAMPLES, where nothing is said.
     """
     names, index = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, index, values)
-    rng, even = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
-    parts = []
-    for start in range(0, resamples, CHUNK):
-        drawn = rng.multinomial(len(names), even, size=min(CHUNK, resamples - start))
-        parts.append(drawn @ sums)
-    return np.concatenate(parts)
+    return np.concatenate([drawn @ sums for drawn in draws(len(names), resamples or RESAMPLES)])
 
 
 def percentile(values: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -18,11 +18,20 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Augmentation = Literal["hflip", "vflip", "transpose", "lighting"]
+Size = Annotated[int, Field(ge=8, le=4096)]
+Set = Literal["isic2019", "isic2017"]  # what is classified
+# The names of lesions/augment.py (a test holds the two together).
+Augmentation = Literal[
+    "hflip", "vflip", "transpose", "lighting", "dihedral", "rotate180", "rotate44", "rotate35", "zoom", "zoom105",
+    "shift_scale_rotate", "optical", "grid", "elastic", "brightness", "contrast", "hsv", "clahe", "motion_blur",
+    "median_blur", "gaussian_blur", "gaussian_noise", "cutout", "heavy",
+]  # fmt: skip
 Label = Literal["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
 # The keys of lesions/classifiers.py (a test holds the two together): known here, so that a wrong one costs no training.
 Architecture = Literal[
-    "alexnet", "residual", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg16", "wide_resnet50_2"
+    "alexnet", "residual", "resnet18", "resnet34", "resnet50", "resnet101", "vgg11", "vgg16", "wide_resnet50_2",
+    "resnet50_arl", "resnet50_concat", "efficientnet_b0", "efficientnet_b0_arl", "efficientnet_b0_no_se",
+    "efficientnet_b0_no_se_arl",
 ]  # fmt: skip
 Generated = Literal["none", "MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
 
@@ -53,7 +62,7 @@ class Sort(Section):
 
 
 class Array(Section):
-    size: tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
+    size: tuple[Size, Size]
     fit: Literal["squeeze", "crop"]
 
 
@@ -74,11 +83,16 @@ class BenGraham(Section):
     sigma: Fraction
 
 
-class ColorCorrect(Section):
+class Methods(Section):
     max_rgb: Illuminant | None = None
     gray_world: Illuminant | None = None
     shades_of_gray: ShadesOfGray | None = None
     ben_graham: BenGraham | None = None
+
+
+class ColorCorrect(Section):
+    sets: tuple[Set, ...]
+    methods: Methods
 
 
 class Compute(Section):
@@ -88,15 +102,33 @@ class Compute(Section):
     deterministic: bool
 
 
+class Phase(Section):
+    """A leg of a training: how long, how fast, and what learns (all_but_norm: batch normalisation stays as it is)."""
+
+    epochs: Count
+    lr: Rate
+    train: Literal["head", "all", "all_but_norm"]
+
+
+class ArrayPhase(Section):
+    """A leg of study D's U-Net, on one array of isic2018: its learning rate is found by a range test."""
+
+    epochs: Count
+    array: Name
+    train: Literal["head", "all_but_norm"]
+
+
 class Optimisation(Section):
-    """What every training loop is told."""
+    """What every training loop is told. cycles: of the schedule `restarts`; phases: in place of epochs and lr."""
 
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: Rate
     weight_decay: Annotated[float, Field(ge=0, le=1)]
-    schedule: Literal["none", "cosine", "onecycle"]
+    schedule: Literal["none", "step", "cosine", "restarts", "onecycle"]
+    cycles: Count = 1
+    phases: tuple[Phase, ...] = ()
     augment: tuple[Augmentation, ...]
     seed: Seed
 
@@ -107,7 +139,23 @@ class Segment(Optimisation):
     loss: Literal["bce", "jaccard", "bce_jaccard"]
 
 
+class Unet34(Section):
+    """Study D's segmentation; one fold a stage."""
+
+    encoder: Literal["resnet18", "resnet34", "resnet50"]
+    weights: Name
+    folds: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
+    phases: Annotated[tuple[ArrayPhase, ...], Field(min_length=1)]
+    batch: Annotated[int, Field(ge=2)]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    loss: Literal["bce", "jaccard", "bce_jaccard"]
+    augment: tuple[Augmentation, ...]
+    seed: Seed
+
+
 class Mask(Section):
+    sets: tuple[Set, ...]
     checkpoint: Literal["loss", "jaccard"]
     threshold: Fraction
 
@@ -139,28 +187,51 @@ class BaseModelRun(Section):
     generated: Generated
 
 
+class Masked(Section):
+    """What is done with the mask: grey or flat outside of it, or cropped to its box."""
+
+    set: Set
+    style: Literal["grey", "flat", "crop"]
+
+
+class Attention(Section):
+    """Two blocks of `classifiers`, the same network without and with attention residual learning."""
+
+    without: Name
+    with_: Annotated[Name, Field(alias="with")]
+
+
 class Recipe(Optimisation):
-    """How a classifier is trained."""
+    """How a classifier is trained, and what of it is predicted."""
 
     epoch_images: Annotated[int, Field(ge=0)]
     sampler: Literal["uniform", "balanced"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    runs: Count  # seeds seed, seed + 1, …
+    snapshots: bool  # a checkpoint at the end of each cycle
+    tta: bool
+    predict: tuple[Literal["train", "val", "test"], ...]
 
 
 class Classifier(Recipe):
     """A block of `classifiers`, completed from `train`."""
 
     architecture: Architecture
-    images: Annotated[str, Field(pattern=r"^(resized|color)/[A-Za-z0-9_/-]+$")]
-    split: Literal["standard", "balanced"]
+    recipe: Name
+    set: Set
+    images: Annotated[str, Field(pattern=r"^(resized|color|masked)/[A-Za-z0-9_/-]+$")]
+    split: Literal["standard", "balanced", "eighty", "ham", "melanoma"]
     generated: Generated
-    weights: Name
+    weights: Annotated[str, Field(pattern=r"^(data/weights/[a-z0-9_]+|models/train/[A-Za-z0-9_]+/[a-z0-9_]+\.pt)$")]
 
 
 class CrossValidation(Section):
-    """One fold of one classifier; `images` and `weights` repeat the classifier's, because dvc.yaml needs them here."""
+    """One fold of one classifier; the rest repeats the classifier's, because dvc.yaml needs it here."""
 
     classifier: Name
     fold: Annotated[int, Field(ge=1)]
+    recipe: str
+    set: str
     images: str
     weights: str
 
@@ -173,47 +244,80 @@ class Params(Section):
     data: Data
     weights: Weights
     sort: Sort
-    resize: dict[Literal["isic2019", "isic2018"], Resize]
+    resize: dict[Literal["isic2019", "isic2018", "isic2017"], Resize]
     color_correct: ColorCorrect
     compute: Compute
     segment: Segment
+    unet34: Unet34
     mask: Mask
+    masked: dict[Name, Masked]
     augment_gan: AugmentGan
     base_model: BaseModelRecipe
     base_models: dict[Name, BaseModelRun]
     train: Recipe
+    recipes: dict[Name, Recipe]
     classifiers: dict[Name, Classifier]
+    attention: dict[Name, Attention]
     cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
     compare: Compare
 
     @model_validator(mode="before")
     @classmethod
     def complete_blocks(cls, raw: Any) -> Any:
-        """A classifier's block says what differs from `train`."""
-        if isinstance(raw, dict) and isinstance(raw.get("classifiers"), dict) and isinstance(raw.get("train"), dict):
-            blocks = {k: {**raw["train"], **b} if isinstance(b, dict) else b for k, b in raw["classifiers"].items()}
-            raw = {**raw, "classifiers": blocks}
-        return raw
+        """A classifier's block says what differs from its recipe, which says what differs from `train`."""
+        parts = [raw.get(key) for key in ("train", "recipes", "classifiers")] if isinstance(raw, dict) else [None]
+        if not all(isinstance(part, dict) for part in parts):
+            return raw
+        train, recipes, blocks = parts
+        recipes = {k: {**train, **r} if isinstance(r, dict) else r for k, r in recipes.items()}
+
+        def complete(block: Any) -> Any:
+            recipe = recipes.get(block.get("recipe")) if isinstance(block, dict) else None
+            return {**(recipe if isinstance(recipe, dict) else train), **block} if isinstance(block, dict) else block
+
+        return {**raw, "recipes": recipes, "classifiers": {k: complete(b) for k, b in blocks.items()}}
 
     @model_validator(mode="after")
     def agree(self) -> "Params":
         """What one section says of another is true."""
-        wanted = {f"classifiers.{k}": (b.weights, b.architecture) for k, b in self.classifiers.items()}
+        wanted = {
+            f"classifiers.{k}": (b.weights, f"data/weights/{plain(b.architecture)}")
+            for k, b in self.classifiers.items()
+        }
         wanted["segment"] = (self.segment.weights, self.segment.encoder)
+        wanted["unet34"] = (self.unet34.weights, self.unet34.encoder)
         wanted["base_model"] = (self.base_model.weights, "keras_resnet50")
-        for place, (name, fits) in wanted.items():
-            if name not in ("none", fits):
-                raise ValueError(f"{place}.weights: {name!r} does not fit; expected none or {fits}")
-            if name != "none" and name not in self.weights.names:
+        for place, (given, fits) in wanted.items():
+            name = given.removeprefix("data/weights/")
+            if given.startswith("models/train/"):
+                other = self.classifiers.get(given.split("/")[2])
+                if other is None or other.architecture != self.classifiers[place.partition(".")[2]].architecture:
+                    raise ValueError(f"{place}.weights: {given!r}: no block of that name and the same architecture")
+            elif name != "none" and given != fits:
+                raise ValueError(f"{place}.weights: {given!r} does not fit; expected none or {fits}")
+            elif name != "none" and name not in self.weights.names:
                 raise ValueError(f"{place}.weights: {name!r} is not fetched; add it to weights.names")
+        for phase in self.unet34.phases:
+            if phase.array not in self.resize["isic2018"].arrays:
+                raise ValueError(f"unet34.phases: no array {phase.array!r} in resize.isic2018.arrays")
         images = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
-        images |= {f"color/isic2019-{m}" for m in self.color_correct.model_fields_set}
+        images |= {
+            f"color/{s}-{m}" for s in self.color_correct.sets for m in self.color_correct.methods.model_fields_set
+        }
+        images |= {f"masked/{name}" for name in self.masked}
         for name, block in [*self.classifiers.items(), *self.base_models.items()]:
             if block.images not in images:
                 raise ValueError(f"{name}.images: no array {block.images!r}; choose from {', '.join(sorted(images))}")
             if block.generated not in ("none", self.augment_gan.label):
                 raise ValueError(f"{name}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
         for name, block in self.classifiers.items():
+            if block.recipe not in self.recipes:
+                raise ValueError(f"classifiers.{name}.recipe: no {block.recipe!r} in recipes")
+            of = self.masked[block.images[7:]].set if block.images.startswith("masked/") else block.images
+            if block.set not in of or (block.split == "melanoma") != (block.set == "isic2017"):
+                raise ValueError(
+                    f"classifiers.{name}: set {block.set}, images {block.images} and split {block.split} disagree"
+                )
             if block.generated != "none" and block.split != "standard":
                 raise ValueError(
                     f"classifiers.{name}.generated: needs split standard, whose test images the GAN never saw"
@@ -226,9 +330,21 @@ class Params(Section):
                 raise ValueError(f"cross_validate.{key}: expected <classifier>-<fold>, fold below {self.sort.folds}")
             if (block.split, block.generated) != ("standard", "none"):
                 raise ValueError(f"cross_validate.{key}: {one.classifier} needs split standard and generated none")
-            if (one.images, one.weights) != (block.images, block.weights):
-                raise ValueError(f"cross_validate.{key}: expected images {block.images} and weights {block.weights}")
+            for field in ("recipe", "set", "images", "weights"):
+                if getattr(one, field) != getattr(block, field):
+                    raise ValueError(
+                        f"cross_validate.{key}.{field}: expected {getattr(block, field)}, as classifiers has"
+                    )
+        for key, pair in self.attention.items():
+            for name in (pair.without, pair.with_):
+                if name not in self.classifiers or self.classifiers[name].split != "melanoma":
+                    raise ValueError(f"attention.{key}: {name!r}: expected a block of classifiers with split melanoma")
         return self
+
+
+def plain(architecture: str) -> str:
+    """The torchvision network whose ImageNet weights an architecture starts from."""
+    return next((name for name in ("resnet50", "efficientnet_b0") if architecture.startswith(name)), architecture)
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -255,9 +371,9 @@ def read(*keys: str) -> SimpleNamespace:
     """The named sections: `read("sort").sort.folds`; `read("classifiers.vgg16")` gives that block alone."""
     params, found = load(), SimpleNamespace()
     for key in keys:
-        section, _, name = key.partition(".")
+        section, *names = key.split(".")
         value = getattr(params, section)
-        if name:  # a block of a dictionary, or a single field of a section
+        for name in names:  # a block of a dictionary, or a single field of a section
             block = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
             if block is None:
                 known = sorted(value) if isinstance(value, dict) else sorted(value.model_fields_set)

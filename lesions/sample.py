@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,10 @@ COUNTS = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 2
 FLOORS = {name: 28 if name == "AK" else 14 for name in isic.CLASSES}
 LESIONS = 7  # of each class, at least: five folds by lesion have each class on both sides
 MSK = {"MEL": 552, "NV": 1964, "BKL": 387}  # images of 2019 that are neither BCN's nor HAM's: the ISIC 2018 Task 1 ones
+TRAINING_2017, VALIDATION_2017 = {"MEL": 374, "NV": 1372, "BKL": 254}, {"MEL": 30, "NV": 78, "BKL": 42}
+ENLARGED = 1.7  # ISIC 2017's validation part, so that there are four melanomas among 640 images
+SUPERPIXEL = 16  # pixels
+HAM_LESIONS = 3  # of each class, at least: study D's training, validation and test part
 FROM_BCN = {"MEL": 0.72, "NV": 0.39, "BCC": 0.85, "AK": 0.85, "BKL": 0.51, "DF": 0.52, "VASC": 0.44, "SCC": 0.69}
 UNGROUPED, DOWNSAMPLED = 2084 / 25331, 2074 / 25331  # images without lesion_id; names with `_downsampled`
 IDS = {"MSK": range(0, 16073), "HAM": range(24306, 34321), "BCN": range(53454, 73255)}
@@ -43,6 +47,7 @@ class Case:
     """A lesion: its number in the sample, class, source (BCN, HAM or MSK), lesion_id or blank, and its patient's data.
 
     `names` are its images' names; `patient` is age_approx, anatom_site_general and sex as in the CSV, blanks included.
+    A few of source BCN have a HAM lesion_id, see `_enough_ham`.
     """
 
     number: int
@@ -110,7 +115,7 @@ def plan(sample: Sample) -> list[Case]:
         groups += [(label, "MSK", True, size) for size in group_sizes(rng, known, 0)]
         for size in large + group_sizes(rng, rest - sum(large), LESIONS):
             groups.append((label, "BCN" if rng.random() < FROM_BCN[label] else "HAM", True, size))
-    return _cases(rng, sample, [*groups, ("NV", "MSK", False, 1)])
+    return _enough_ham(_cases(rng, sample, [*groups, ("NV", "MSK", False, 1)]))
 
 
 def _cases(rng: np.random.Generator, sample: Sample, groups: list[tuple[str, str, bool, int]]) -> list[Case]:
@@ -126,6 +131,15 @@ def _cases(rng: np.random.Generator, sample: Sample, groups: list[tuple[str, str
         lesion_id = f"{'MSK4' if source == 'MSK' else source}_{next(lesion_ids):07d}" if known else ""
         full = tuple(f"{name}_downsampled" if name in down else name for name in group)
         cases.append(Case(number, label, source, lesion_id, _patient(rng, label), full))
+    return cases
+
+
+def _enough_ham(cases: list[Case]) -> list[Case]:
+    """HAM_LESIONS of each class at least: where too few were drawn, the first of BCN's take a HAM lesion_id."""
+    for label in isic.CLASSES:
+        short = HAM_LESIONS - sum(case.source == "HAM" and case.label == label for case in cases)
+        for case in [case for case in cases if case.source == "BCN" and case.label == label][: max(short, 0)]:
+            cases[case.number] = replace(case, lesion_id=case.lesion_id.replace("BCN", "HAM"))
     return cases
 
 
@@ -181,6 +195,14 @@ def write(target: Path, sample: Sample, workers: int | None = None) -> None:
     _write_csv(target / isic.TRUTH_2019, ["image", *columns], truth)
     people = [[name, *case.patient[:2], case.lesion_id, case.patient[2]] for name, case in listed.items()]
     _write_csv(target / isic.METADATA_2019, ["image", "age_approx", "anatom_site_general", "lesion_id", "sex"], people)
+    for part, chosen in challenge_2017(cases, sample).items():
+        pictures = {f"{isic.canonical(n)}.jpg": files[n].jpeg for n in chosen}
+        extras = {f"{isic.canonical(n)}_superpixels.png": _superpixels(files[n].jpeg) for n in chosen}
+        _write_zip(target / isic.IMAGES_2017[part], pictures | extras)
+        scores = [
+            [isic.canonical(n), *(str(float(listed[n].label == label)) for label in ("MEL", "BKL"))] for n in chosen
+        ]
+        _write_csv(target / isic.TRUTH_2017[part], ["image_id", "melanoma", "seborrheic_keratosis"], scores)
 
 
 def _paired(cases: list[Case], sample: Sample) -> list[str]:
@@ -188,6 +210,42 @@ def _paired(cases: list[Case], sample: Sample) -> list[str]:
     rng = np.random.default_rng([sample.seed, 2018])
     msk = [name for case in cases[:-1] for name in case.names if case.source == "MSK"]
     return [*rng.choice(msk, sample.pairs - 1, replace=False).tolist(), *cases[-1].names]
+
+
+def challenge_2017(cases: list[Case], sample: Sample) -> dict[str, list[str]]:
+    """The names of ISIC 2017's images by part (train, validation): MSK ones of 2019, and no lesion in both.
+
+    Validation: the smallest lesions, ENLARGED times the part of a class that it is in reality, two images at least.
+    Training: of the others as many as the scarcest class allows in the real proportions.
+    """
+    rng = np.random.default_rng([sample.seed, 2017])
+    validation, rest = [], {}
+    for label in MSK:
+        found = [case.names for case in cases[:-1] if case.source == "MSK" and case.label == label]
+        lesions = sorted((found[i] for i in rng.permutation(len(found))), key=len)
+        images = sum(map(len, lesions))
+        part = ENLARGED * VALIDATION_2017[label] / (VALIDATION_2017[label] + TRAINING_2017[label])
+        wanted, taken = min(max(2, round(part * images)), images // 2), []
+        while len(taken) < wanted and len(lesions) > 1:
+            taken += lesions.pop(0)
+        validation += taken
+        rest[label] = [name for names in lesions for name in names]
+    scale = min(len(names) / TRAINING_2017[label] for label, names in rest.items())
+    train = [
+        name
+        for label, names in rest.items()
+        for name in rng.choice(names, round(scale * TRAINING_2017[label]), replace=False).tolist()
+    ]
+    return {"train": train, "validation": validation}
+
+
+def _superpixels(jpeg: bytes) -> bytes:
+    """A PNG as ISIC 2017 has beside each image, of its size: each pixel's superpixel, numbered; red is the low byte."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        width, height = image.size
+    y, x = np.indices((height, width)) // SUPERPIXEL
+    numbers = y * (x.max() + 1) + x
+    return _encoded(np.stack([numbers % 256, numbers // 256, 0 * numbers], axis=2).astype(np.uint8), format="PNG")
 
 
 def _write_zip(path: Path, members: dict[str, bytes]) -> None:

@@ -1,9 +1,9 @@
-"""Our scores with their intervals, from predictions alone, beside what the studies published.
+"""Our scores with their intervals, from predictions alone: rows that lesions.scorecard joins to what was published.
 
-Everything is kept in one tidy table with the keys study, table, run, metric; `beside` joins the two sides of it.
+A row has the keys study, table, run and metric, by which published/numbers.csv knows the same number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,12 @@ import pandas as pd
 from lesions import intervals, metrics
 from lesions.errors import InputError
 from lesions.files import read_csv
-from lesions.isic import CLASSES
 
 KEYS = ["study", "table", "run", "metric"]
-COLUMNS = [*KEYS, "ours", "low", "high", "n"]
-HEADLINE = "bma"  # the checkpoint of Tables 6.1 to 6.5
+COLUMNS = [*KEYS, "ours", "low", "high", "n", "reason"]
+HEADLINE = "bma"  # the checkpoint of study A's Tables 6.1 to 6.5, and of studies D and E, which name none
 FIVE_EIGHTHS = 5 / 8  # study A, 5.3: from the BMA of five classes to that of eight
-ISIC_2019 = dict(zip(CLASSES, (4522, 12875, 3323, 867, 2624, 239, 253, 628), strict=True))
+RUNS = 10  # study C: seeds of each configuration
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,21 @@ class Tested:
         return matrices, drawn[:, -1] / matrices.sum(axis=(1, 2))
 
 
-def read_tested(path: Path, classes: tuple[str, ...], lesions: pd.Series, stage: str) -> dict[str, Tested]:
-    """The test part of a prediction file by checkpoint. `lesions`: image -> lesion; `stage`: what writes the file."""
+def read_runs(
+    path: Path, lesions: pd.Series, stage: str, classes: tuple[str, ...] | None = None, split: str = "test"
+) -> dict[tuple[int, str], Tested]:
+    """One part of a prediction file by seed and checkpoint. `lesions`: image -> lesion; `stage`: what writes the file.
+
+    `classes`: which must be there, in this order; None: those of the header.
+    """
+    table = read_csv(path, ["image", "split", "seed", "checkpoint", "label"], stage)
+    classes = classes or tuple(c.removeprefix("p_") for c in table if c.startswith("p_"))
     names = [f"p_{c}" for c in classes]
-    table = read_csv(path, ["image", "split", "checkpoint", "label", *names], stage)
-    table = table[table["split"] == "test"]
+    for name in sorted(set(names) - set(table)):
+        raise InputError(f"{path}: no column {name}; run python -m {stage}")
+    table = table[table["split"] == split]
     if table.empty:
-        raise InputError(f"{path}: no test images; run python -m {stage}")
+        raise InputError(f"{path}: no {split} images; run python -m {stage}")
     truth = table["label"].map({c: i for i, c in enumerate(classes)})
     lesion = table["image"].map(lesions)
     probabilities = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
@@ -68,22 +75,41 @@ def read_tested(path: Path, classes: tuple[str, ...], lesions: pd.Series, stage:
         (truth.isna(), f"has a label outside {', '.join(classes)}"),
         (lesion.isna(), "is not in the sorted table"),
         (~np.isfinite(probabilities).all(axis=1), "has no probabilities"),
-        (table.duplicated(["image", "checkpoint"]), "stands twice under a checkpoint"),
+        (table.duplicated(["image", "seed", "checkpoint"]), "stands twice under a checkpoint"),
     ):
         for image in table["image"][np.asarray(wrong)]:
             raise InputError(f"{path}: {image} {what}; run python -m {stage} again")
-    found = {}
-    for checkpoint in table["checkpoint"].unique():
-        rows = np.flatnonzero(table["checkpoint"] == checkpoint)
-        of = (table["image"], lesion, truth.astype(int))
-        found[checkpoint] = Tested(classes, *(s.to_numpy()[rows] for s in of), probabilities[rows])
-    return found
+    of = [s.to_numpy() for s in (table["image"], lesion, truth.astype(int))]
+    groups = table.groupby(["seed", "checkpoint"], sort=False).indices
+    return {run: Tested(classes, *(s[rows] for s in of), probabilities[rows]) for run, rows in groups.items()}
+
+
+def read_tested(
+    path: Path, classes: tuple[str, ...] | None, lesions: pd.Series, stage: str, split: str = "test"
+) -> dict[str, Tested]:
+    """As read_runs, by checkpoint alone; of several seeds, the first."""
+    runs = read_runs(path, lesions, stage, classes, split)
+    first = next(iter(runs))[0]
+    return {checkpoint: tested for (seed, checkpoint), tested in runs.items() if seed == first}
 
 
 def of_checkpoint(found: dict[str, Tested], checkpoint: str, path: Path) -> Tested:
     if checkpoint not in found:
         raise InputError(f"{path}: no checkpoint {checkpoint}; there is {', '.join(found)}")
     return found[checkpoint]
+
+
+def on_same_images(members: list[Tested], where: str) -> None:
+    """Raises InputError unless all are of the same images and classes, in one order. `where`: begins the message."""
+    for other in members[1:]:
+        if other.classes != members[0].classes or not np.array_equal(other.images, members[0].images):
+            raise InputError(f"{where}: predictions of different test images or classes; run their stages again")
+
+
+def ensemble(members: list[Tested]) -> Tested:
+    """The mean of the members' probabilities, on the same images (study D: SnapEnsemble, KFoldCrop)."""
+    on_same_images(members, "ensemble")
+    return replace(members[0], probabilities=np.mean([m.probabilities for m in members], axis=0))
 
 
 def ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
@@ -120,10 +146,70 @@ def shuffled(matrix: np.ndarray) -> np.ndarray:
     return matrix.sum(axis=1, keepdims=True) * matrix.sum(axis=0, keepdims=True) / matrix.sum()
 
 
-def scored(study: str, table: str, run: str, n: int, scores: dict[str, tuple[float, ...]]) -> list[dict]:
-    """Rows of the tidy table. `scores`: metric -> (value, low, high) or (value,)."""
+def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float (R,): the area under the ROC curve of bool (N,) by float (N,), where image i counts weights[i, r] times.
+
+    The share of pairs, one positive and one negative, in which the positive scores higher; a tie counts half.
+    """
+    negative = np.flatnonzero(~positive)
+    negative = negative[np.argsort(scores[negative], kind="stable")]
+    below = np.concatenate([np.zeros_like(weights[:1]), np.cumsum(weights[negative], axis=0, dtype=weights.dtype)])
+    left, right = (np.searchsorted(scores[negative], scores[positive], side) for side in ("left", "right"))
+    won = (weights[positive] * (below[left] + below[right])).sum(axis=0) / 2
+    return ratio(won, weights[positive].sum(axis=0) * below[-1].astype(float), np.nan)
+
+
+def macro_auc(tested: Tested, weights: np.ndarray | None = None) -> np.ndarray:
+    """float (R,): the mean over classes of each against the rest. `weights`: int (N, R); None: every image once.
+
+    Classes that no image has, or all have, are left out; nan where resampled weights leave one of the others empty.
+    """
+    weights = np.ones((len(tested.truth), 1), int) if weights is None else weights
+    present = [c for c in range(len(tested.classes)) if 0 < (tested.truth == c).mean() < 1]
+    areas = [auc(tested.truth == c, tested.probabilities[:, c], weights) for c in present]
+    return np.mean(areas, axis=0) if areas else np.full(weights.shape[1], np.nan)
+
+
+def melanoma_auc(tested: Tested) -> float:
+    """Study C's AUROC: melanoma against the rest, by its probability."""
+    melanoma = tested.classes.index("MEL")
+    scores = tested.probabilities[:, melanoma]
+    return float(auc(tested.truth == melanoma, scores, np.ones((len(scores), 1), int))[0])
+
+
+def share_right(tested: Tested) -> float:
+    return metrics.accuracy(tested.truth, tested.guess)
+
+
+def resampled_auc(tested: Tested) -> np.ndarray:
+    """float (resamples,): macro_auc over bootstrap samples of whole lesions, the draws of intervals.resample."""
+    names, index = np.unique(tested.lesions, return_inverse=True)
+    chunks = intervals.draws(len(names), intervals.RESAMPLES)
+    return np.concatenate([macro_auc(tested, drawn.T[index].astype(np.int32)) for drawn in chunks])
+
+
+def over_seeds(values: np.ndarray, confidence: float) -> dict[str, tuple[float, ...]]:
+    """Study C's columns, of float (n,) in 0..1, one value a seed: mean with its t interval, std, quartiles and maximum.
+
+    As pandas.describe, whose column names the paper prints: n − 1 below the std (the printed ones fit no other, their
+    accuracies being multiples of 1/150), quartiles interpolated linearly.
+    """
+    found = {"mean": (np.mean(values), *np.clip(intervals.student(values, confidence), 0, 1))}
+    if len(values) > 1:
+        found["std"] = (np.std(values, ddof=1),)
+    found |= {f"q{q}": (np.quantile(values, q / 100),) for q in (25, 50, 75)}
+    return found | {"max": (np.max(values),)}
+
+
+def scored(
+    study: str, table: str, run: str, n: int, scores: dict[str, tuple[float, ...]], reason: str = ""
+) -> list[dict]:
+    """Rows for the scorecard. `scores`: metric -> (value, low, high) or (value,); `reason`: why none compares."""
     full = {m: (*map(float, s), *(np.nan,) * (3 - len(s))) for m, s in scores.items()}
-    return [dict(zip(COLUMNS, (study, table, run, metric, *score, n), strict=True)) for metric, score in full.items()]
+    return [
+        dict(zip(COLUMNS, (study, table, run, metric, *score, n, reason), strict=True))
+        for metric, score in full.items()
+    ]
 
 
 def classification(tested: Tested, confidence: float) -> dict[str, tuple[float, ...]]:
@@ -197,50 +283,7 @@ def base_model(tested: Tested, confidence: float) -> dict[str, tuple[float, ...]
 
 def difference(first: Tested, second: Tested, confidence: float) -> dict[str, tuple[float, ...]]:
     """second − first on the same images, lesion by lesion: what the generated images changed."""
-    if not np.array_equal(first.images, second.images):
-        raise InputError("base_models: predictions of different test images; run the base_model stages again")
+    on_same_images([first, second], "base_models")
     before, after = (report(t.confusion(), t.classes) for t in (first, second))
     drawn = [report(t.resampled()[0], t.classes) for t in (first, second)]
     return {m: (after[m] - before[m], *intervals.percentile(drawn[1][m] - drawn[0][m], confidence)) for m in before}
-
-
-def data_kind(source: str, labels: pd.Series) -> str:
-    """'sample data'; '' if the images are ISIC 2019's, class by class; else 'other data'."""
-    if source == "sample":
-        return "sample data"
-    return "" if labels.value_counts().to_dict() == ISIC_2019 else "other data"
-
-
-def beside(published: Path, ours: list[dict], kind: str) -> pd.DataFrame:
-    """The tidy table: what was published in its order, then what nobody published. See stages.compare for the columns.
-
-    `inside` is blank where the pair is not comparable.
-    """
-    numbers = pd.read_csv(published / "numbers.csv", keep_default_na=False)
-    boards = pd.read_csv(published / "leaderboards.csv", keep_default_na=False)
-    boards = boards.assign(
-        study="leaderboard", table=boards["challenge"], row=boards["team"], run="", note=boards["entry"]
-    )
-    both = pd.concat([numbers, boards]).reindex(columns=numbers.columns).rename(
-        columns={"value": "published", "low": "published_low", "high": "published_high"}
-    )  # fmt: skip
-    scores = ["published", "published_low", "published_high"]
-    both[scores] = both[scores].apply(pd.to_numeric)
-    table = both.merge(pd.DataFrame(ours, columns=COLUMNS), on=KEYS, how="left", validate="many_to_one")
-    alone = pd.DataFrame(ours, columns=COLUMNS).merge(both[KEYS].drop_duplicates(), on=KEYS, how="left", indicator=True)
-    alone = alone[alone["_merge"] == "left_only"].drop(columns="_merge")
-    row_of = dict(zip(numbers["run"], numbers["row"], strict=True))
-    alone["row"] = [row_of.get(run, run) for run in alone["run"]]
-    table = pd.concat([table, alone.reindex(columns=table.columns)], ignore_index=True)
-    table[["reason", "note"]] = table[["reason", "note"]].fillna("")
-    short = pd.read_csv(published / "reasons.csv", keep_default_na=False).set_index("reason")["short"]
-    comparable = table["reason"].map(short).where(table["reason"] != "", kind or "yes")
-    comparable = comparable.where((kind == "") | (table["study"] == "leaderboard"), kind)
-    comparable = comparable.where(table["published"].notna() | table["published_low"].notna(), "")
-    table["comparable"] = comparable.where(table["ours"].notna() | (table["run"] == ""), "not run")
-    within = (table["published"] >= table["low"]) & (table["published"] <= table["high"])
-    judged = (table["comparable"] == "yes") & table[["published", "ours", "low"]].notna().all(axis=1)
-    table["inside"] = np.where(judged, np.where(within, "yes", "no"), "")
-    table["n"] = table["n"].astype("Int64")
-    order = ["study", "table", "row", "run", "metric", "published", "published_low", "published_high"]
-    return table[[*order, "ours", "low", "high", "n", "inside", "comparable", "reason", "note"]]

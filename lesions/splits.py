@@ -8,9 +8,15 @@ import numpy as np
 import pandas as pd
 
 from lesions.errors import InputError
-from lesions.isic import BALANCED_CLASSES, CLASSES, MERGED, RARE
+from lesions.isic import AKIEC, BALANCED_CLASSES, CLASSES, HAM_CLASSES, MELANOMA_CLASSES, MERGED, RARE
 
-SPLITS = "standard, holdout, balanced, cv<fold>"
+SPLITS = "standard, holdout, balanced, eighty, ham, melanoma, cv<fold>"
+CLASSES_OF = {"balanced": BALANCED_CLASSES, "ham": HAM_CLASSES, "melanoma": MELANOMA_CLASSES}  # the others: eight
+MERGES = {
+    "balanced": dict.fromkeys(RARE, MERGED),
+    "ham": dict.fromkeys(("AK", "SCC"), AKIEC),
+    "melanoma": {label: "OTHER" for label in CLASSES if label != "MEL"},
+}
 
 
 def deal(lesions: pd.Series, fractions: tuple[float, ...], rng: np.random.Generator) -> pd.Series:
@@ -60,7 +66,7 @@ def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random
 
     A role for the chosen images, an empty string for the rest.
     """
-    merged = merge_rare(table["label"])
+    merged = labels(table, "balanced")
     count = int(merged.value_counts().reindex(list(BALANCED_CLASSES), fill_value=0).min())
     roles = pd.Series("", index=table.index)
     for label in BALANCED_CLASSES:
@@ -72,30 +78,53 @@ def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random
     return roles
 
 
-def merge_rare(labels: pd.Series) -> pd.Series:
-    return labels.where(~labels.isin(RARE), MERGED)
+def eighty(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
+    """Study E's 80/10/10: each image's role."""
+    dealt = [deal(rows["lesion"], (0.8, 0.1, 0.1), rng) for _, rows in table.groupby("label", sort=True)]
+    return pd.concat(dealt).reindex(table.index).map({0: "train", 1: "val", 2: "test"})
+
+
+def ham(table: pd.DataFrame) -> pd.Series:
+    """HAM10000, which is ISIC 2018 Task 3's training set: its images in the parts they have in cv0, '' for the rest.
+
+    In a small set a class can miss a part, because cv0 is dealt without regard to the source: the part then gets the
+    class's smallest lesion from where it has most. At full size nothing moves.
+    """
+    roles = table["cv0"].where(table["lesion"].str.startswith("HAM_"), "")
+    merged = labels(table, "ham")
+    for label in HAM_CLASSES:
+        rows = table.index[(merged == label) & (roles != "")]
+        for part in sorted({"train", "val", "test"} - set(roles[rows])):
+            counts = table.loc[rows, "lesion"].groupby(roles[rows]).nunique()
+            if counts.max() > 1:
+                sizes = table.loc[rows[roles[rows] == counts.idxmax()], "lesion"].value_counts(sort=False)
+                roles[table["lesion"] == sizes.idxmin()] = part
+    return roles
 
 
 def classes(split: str) -> tuple[str, ...]:
-    return BALANCED_CLASSES if split == "balanced" else CLASSES
+    return CLASSES_OF.get(split, CLASSES)
 
 
 def labels(table: pd.DataFrame, split: str) -> pd.Series:
-    """The class of each image under `split`: eight classes, five where the split is `balanced`."""
-    return merge_rare(table["label"]) if split == "balanced" else table["label"]
+    """The class of each image under `split`, one of `classes(split)`."""
+    return table["label"].replace(MERGES.get(split, {}))
 
 
 def roles(table: pd.DataFrame, split: str) -> pd.Series:
     """train, val, test or '' for each row of a sorted table.
 
     standard: 70/10/20, which is fold 0 (study A's Tables 6.1 and 6.4 agree on it). holdout: the same test part,
-    all else train (study B's 80/20). balanced: see `balanced`. cv<k>: fold k is the test part.
+    all else train (study B's 80/20). balanced, eighty, ham: see there. cv<k>: fold k is the test part.
+    melanoma (isic2017.csv, study C): the official training part is train, the official validation part val.
     """
     if split == "balanced":
         return table["balanced"].fillna("")
     if split == "holdout":
         return table["cv0"].replace("val", "train")
-    column = "cv0" if split == "standard" else split
+    if split == "ham":
+        return ham(table)
+    column = {"standard": "cv0", "melanoma": "split"}.get(split, split)
     if column not in table:
         raise InputError(f"no split {split!r}; expected one of {SPLITS}")
     return table[column]

@@ -1,6 +1,6 @@
 """The official CSVs, read into one table a set; every row is checked against the archive and the others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,14 @@ from lesions.isic import CLASSES, TWINS, canonical
 
 TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
+TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """The named columns of a CSV as strings, blanks as ''; other columns, a BOM and blank lines are let pass."""
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a CSV as strings, blanks as ''; other columns, a BOM and blank lines are let pass.
+
+    The first column has the images' names; the result calls it image.
+    """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=True)
     except FileNotFoundError:
@@ -24,7 +28,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}")
-    table = table[list(columns)].apply(lambda column: column.str.strip())
+    table = table[list(columns)].apply(lambda column: column.str.strip()).rename(columns={columns[0]: "image"})
     table["image"] = table["image"].str.removesuffix(".jpg")
     for row in np.flatnonzero(table["image"] == ""):
         raise InputError(f"{path}: line {row + 2}: no image name")
@@ -34,12 +38,18 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     return table
 
 
+def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The class columns of `table` as 0.0 and 1.0. Raises InputError for any other value."""
+    scores = table[list(columns)].apply(pd.to_numeric, errors="coerce")
+    for row in np.flatnonzero(~scores.isin([0.0, 1.0]).all(axis=1)):
+        raise InputError(f"{path}: line {row + 2} ({table['image'][row]}): expected 0.0 or 1.0 in each class column")
+    return scores
+
+
 def read_labels(path: Path) -> pd.DataFrame:
     """The ground truth of 2019 as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
     table = read_csv(path, TRUTH_COLUMNS)
-    scores = table[[*CLASSES, "UNK"]].apply(pd.to_numeric, errors="coerce")
-    for row in np.flatnonzero(~scores.isin([0.0, 1.0]).all(axis=1)):
-        raise InputError(f"{path}: line {row + 2} ({table['image'][row]}): expected 0.0 or 1.0 in each class column")
+    scores = read_scores(path, table, TRUTH_COLUMNS[1:])
     chosen = scores.sum(axis=1)
     for row in np.flatnonzero(chosen != 1):
         raise InputError(
@@ -80,6 +90,21 @@ def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFram
         labels = ", ".join(sorted(table.loc[table["lesion"] == lesion, "label"].unique()))
         raise InputError(f"{truth}: lesion {lesion} has the labels {labels}; expected one label a lesion")
     return table
+
+
+def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
+    """The ground truth of 2017 Part 3 as columns image, label in 2019's terms, in its order.
+
+    A melanoma is MEL, a seborrheic keratosis BKL, and what is neither a naevus, NV; `images` are the names in the
+    archive. Raises InputError for a row with both labels, a row without image and an image without row.
+    """
+    table = read_csv(truth, tuple(TRUTH_2017_COLUMNS)).rename(columns=TRUTH_2017_COLUMNS)
+    agree(truth, table["image"], images, "the archive")
+    scores = read_scores(truth, table, ("MEL", "BKL"))
+    for row in np.flatnonzero(scores.sum(axis=1) > 1):
+        raise InputError(f"{truth}: line {row + 2} ({table['image'][row]}): 2 labels; expected one at most")
+    labels = scores.assign(NV=1 - scores.sum(axis=1)).idxmax(axis=1)
+    return pd.DataFrame({"image": table["image"], "label": labels})
 
 
 def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:

@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from lesions.checkpoints import State
 from lesions.errors import InputError
-from lesions.params import Compute, Optimisation
+from lesions.freezing import freeze, norms_to_eval
+from lesions.params import Compute, Optimisation, Phase, Unet34
+from lesions.schedules import cycle_ends, schedule_for
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "jaccard": True}
+HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "auroc": True, "jaccard": True}
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -52,19 +54,11 @@ def autocast(compute: Compute, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=compute.amp and device.type == "cuda")
 
 
-def optimizer_for(model: nn.Module, recipe: Optimisation) -> torch.optim.Optimizer:
+def optimizer_for(model: nn.Module, recipe: Optimisation | Unet34, lr: float) -> torch.optim.Optimizer:
+    """Over the parameters that are not frozen."""
     extra = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
     weights = [p for p in model.parameters() if p.requires_grad]
-    return OPTIMIZERS[recipe.optimizer](weights, lr=recipe.lr, weight_decay=recipe.weight_decay, **extra)
-
-
-def schedule_for(optimizer: torch.optim.Optimizer, recipe: Optimisation, steps: int):
-    """Stepped once a batch, `steps` times in all."""
-    if recipe.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    if recipe.schedule == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=max(steps, 2))
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, **extra)
 
 
 def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.ndarray | None = None, images: int = 0):
@@ -91,49 +85,62 @@ def fit(
     validate: Callable[[nn.Module], dict[str, float]],
     keep: tuple[str, ...],
     name: str,
+    watch: Callable[[nn.Module], dict[str, float]] = lambda model: {},
+    snapshots: bool = False,
 ) -> Fit:
-    """Train `model` for recipe.epochs.
+    """Train `model` through the phases of `recipe`, or, if it has none, for its epochs with all that it has.
 
     batches(epoch): how many there are, and the (inputs, targets) themselves, on the device. loss_of(outputs, targets):
-    a scalar. validate(model): metrics by name, of which `keep` says whose best states to keep. name: the stage, for
-    the progress bar and the TensorBoard log in runs/. Raises InputError if the loss is no longer finite.
+    a scalar. validate(model): metrics by name, of which `keep` says whose best states to keep. watch(model): more
+    columns of the history. snapshots: keep the state at the end of each cycle of the schedule too, as snapshot_1 ….
+    name: the stage, for the progress bar and the TensorBoard log in runs/. Raises InputError if the loss is no longer
+    finite.
     """
     model.to(device, memory_format=torch.channels_last)
     step_model = torch.compile(model) if compute.compile and device.type == "cuda" else model
-    optimizer = optimizer_for(model, recipe)
-    schedule = None
-    rows, best, best_value = [], {}, {}
+    phases = recipe.phases or (Phase(epochs=recipe.epochs, lr=recipe.lr, train="all"),)
+    rows, best, best_value, taken, epoch = [], {}, {}, 0, 0
     shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one run's curves, not all that ever were
     log = SummaryWriter(f"runs/{name}", flush_secs=10)
-    progress = tqdm(range(1, recipe.epochs + 1), desc=name, unit="epoch")
-    for epoch in progress:
-        model.train()
-        steps, epoch_batches = batches(epoch)
-        schedule = schedule or schedule_for(optimizer, recipe, steps * recipe.epochs)
-        total, seen = torch.zeros((), device=device), 0
-        for inputs, targets in epoch_batches:
-            with autocast(compute, device):
-                loss = loss_of(step_model(inputs), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(inputs)
-            seen += len(inputs)
-        row = {"epoch": epoch, "train_loss": total.item() / seen}
-        if not np.isfinite(row["train_loss"]):
-            raise InputError(f"params.yaml: {name}: the loss is not finite in epoch {epoch}; expected a smaller lr")
-        row |= {f"val_{metric}": value for metric, value in validate(model).items()}
-        rows.append(row)
-        better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], best_value[m])]
-        if better:
-            state = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
-            best |= dict.fromkeys(better, (epoch, state))
+    progress = tqdm(total=sum(phase.epochs for phase in phases), desc=name, unit="epoch")
+    for phase in phases:
+        freeze(model, phase.train)
+        optimizer, schedule = optimizer_for(model, recipe, phase.lr), None
+        for number in range(1, phase.epochs + 1):
+            epoch += 1
+            model.train()
+            norms_to_eval(model)
+            steps, epoch_batches = batches(epoch)
+            schedule = schedule or schedule_for(optimizer, recipe.schedule, steps * phase.epochs, recipe.cycles)
+            total, seen = torch.zeros((), device=device), 0
+            for inputs, targets in epoch_batches:
+                with autocast(compute, device):
+                    loss = loss_of(step_model(inputs), targets)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.detach() * len(inputs)
+                seen += len(inputs)
+            row = {"epoch": epoch, "train_loss": total.item() / seen}
+            if not np.isfinite(row["train_loss"]):
+                raise InputError(f"params.yaml: {name}: the loss is not finite in epoch {epoch}; expected a smaller lr")
+            row |= {f"val_{metric}": value for metric, value in validate(model).items()}
+            better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], best_value[m])]
             best_value |= {m: row[f"val_{m}"] for m in better}
-        for key, value in row.items():
-            log.add_scalar(key, value, epoch)
-        progress.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
+            if snapshots and number in cycle_ends(phase.epochs, recipe.cycles):
+                taken += 1
+                better = [*better, f"snapshot_{taken}"]
+            if better:
+                state = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
+                best |= dict.fromkeys(better, (epoch, state))
+            rows.append(row | watch(model))
+            for key, value in rows[-1].items():
+                log.add_scalar(key, value, epoch)
+            progress.update()
+            progress.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
     log.close()
+    progress.close()
     return Fit(pd.DataFrame(rows), best)
 
 

@@ -10,6 +10,7 @@ from lesions.errors import InputError
 
 TORCH_WEIGHTS = {
     "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "efficientnet_b0": "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth",
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
     "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",

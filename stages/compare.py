@@ -1,14 +1,19 @@
-"""Compare: our numbers with intervals beside the published ones and the leaderboards; reads predictions alone.
+"""Compare: every published number of the five studies, and the leaderboards, beside ours; reads predictions alone.
 
     python -m stages.compare
 
-Reads published/*.csv, data/sorted/isic2019.csv and, by the names in params.yaml, data/predictions/train/<name>.csv,
-cross_validate/<name>-<fold>.csv (fold 0 is the train run), base_model/<name>.csv and segment.csv; writes
-  metrics/compare.json   what `dvc metrics diff` shows
-  metrics/compare.csv    one line a number: study, table, row, run, metric, published, ours, low, high, n; inside (is
-                         the published number in our interval?); comparable (yes, why not, or not run); note
-  metrics/compare.md     Tables 6.1 to 6.6 and Figure 6.1 of the studies, and the leaderboards with our place
-  plots/compare/*.png    the same as pictures, with confusion matrices and ROC curves
+Reads published/*.csv, data/sorted/*.csv and, by the names in params.yaml, data/predictions/train/<name>.csv (names
+that begin with c_, d_ and e_ are of those studies, the others of study A), cross_validate/<name>-<fold>.csv (fold 0 is
+the train run), base_model/<name>.csv, segment.csv and unet34.csv; writes
+  metrics/compare.json       studies A and B, for `dvc metrics diff`
+  metrics/compare.csv        the scorecard, one line a number: study, table, row, run, metric, published, ours,
+                             difference, low, high, n; inside (is the published number in our interval?); comparable
+                             (yes, why not, or not run); note. After what was published comes what is ours alone
+  metrics/compare.md         the same as the studies' tables, and the leaderboards with our place
+  metrics/scorecard.json     by study: how many numbers were published, reproduced, not comparable, not run …; and ours
+  metrics/scorecard.html     the same as one page that needs nothing else
+  metrics/significance.csv   tests between classifiers, and of study C's choices over seeds
+  plots/compare/*.png        the same as pictures, with confusion matrices and ROC curves
 """
 
 import argparse
@@ -17,97 +22,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions import figures, params, report, scoreboard, splits
+from lesions import figures, page, params, report, scoreboard, scorecard, significance, studies
 from lesions.errors import run
-from lesions.files import replacing_folder, write_csv, write_json, write_text
-from lesions.isic import CLASSES
-from lesions.scoreboard import HEADLINE, Tested, of_checkpoint, read_tested, scored
-
-SEGMENTATION = "jaccard"  # the headline checkpoint of Table 6.6
-PAIR = ("base_64", "base_64_ak")  # the two reports of study B's Figure 6.1
-
-Rows = list[dict]
+from lesions.files import read_csv, replacing_folder, write_csv, write_json, write_text
 
 
-def train(folder: Path, blocks: dict, lesions: pd.Series, confidence: float) -> tuple[dict[str, Tested], Rows]:
-    """Tables 6.1 and 6.2, and every checkpoint."""
-    found, rows = {}, []
+def known_lesions(*tables: pd.DataFrame) -> pd.Series:
+    """image -> lesion by sorted tables, of which the first that has an image counts."""
+    found = pd.concat([table.set_index("image")["lesion"] for table in tables])
+    return found[~found.index.duplicated()].astype(str)
+
+
+def by_study(blocks: dict) -> dict[str, dict]:
+    """The blocks of `classifiers`: c_…, d_… and e_… are those studies', all others study A's."""
+    found: dict[str, dict] = {study: {} for study in "ACDE"}
     for name, block in blocks.items():
-        path = folder / f"{name}.csv"
-        by_checkpoint = read_tested(path, splits.classes(block.split), lesions, f"stages.train {name}")
-        found[name] = of_checkpoint(by_checkpoint, HEADLINE, path)
-        for checkpoint, tested in by_checkpoint.items():
-            scores = scoreboard.classification(tested, confidence)
-            n, where = (
-                len(tested.truth),
-                f"{name}, lowest loss" if checkpoint == "loss" else f"{name}, best {checkpoint}",
-            )
-            rows += scored("A", "checkpoints", where, n, scores)
-            if checkpoint == HEADLINE and block.split == "balanced":
-                rows += scored("A", "Table 6.2", name, n, scoreboard.five_eighths(scores))
-            elif checkpoint == HEADLINE:
-                rows += scored("A", "Table 6.1", name, n, scores)
-    return found, rows
-
-
-def cross_validate(folder: Path, chosen: dict, first: dict[str, Tested], lesions: pd.Series, confidence: float) -> Rows:
-    """Tables 6.3 to 6.5."""
-    folds: dict[str, dict[int, Tested]] = {}
-    for name, one in chosen.items():
-        path = folder / f"{name}.csv"
-        by_checkpoint = read_tested(path, CLASSES, lesions, f"stages.cross_validate {name}")
-        found = folds.setdefault(one.classifier, {0: first[one.classifier]})
-        found[one.fold] = of_checkpoint(by_checkpoint, HEADLINE, path)
-    rows = []
-    for name, found in folds.items():
-        rows += scoreboard.cross_validation(name, found, len(lesions), confidence)
-    return rows
-
-
-def segment(path: Path, confidence: float) -> Rows:
-    """Table 6.6."""
-    table = scoreboard.read_csv(path, ["image", "checkpoint", "jaccard", "dice"], "stages.segment")
-    table = table[table["checkpoint"] == SEGMENTATION]
-    return scored("A", "Table 6.6", "unet", len(table), scoreboard.segmentation(table, confidence))
-
-
-def base_models(
-    folder: Path, names: list[str], lesions: pd.Series, confidence: float
-) -> tuple[dict[str, Tested], Rows]:
-    """Chapter 5 and Figure 6.1 of study B."""
-    found, rows = {}, []
-    for name in names:
-        path = folder / f"{name}.csv"
-        found[name] = of_checkpoint(read_tested(path, CLASSES, lesions, f"stages.base_model {name}"), "last", path)
-        n, scores = len(found[name].truth), scoreboard.base_model(found[name], confidence)
-        guessed = scoreboard.report(scoreboard.shuffled(found[name].confusion()), CLASSES)
-        rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]})
-        rows += scored("B", "Figure 6.1", name, n, scores)
-        rows += scored("B", "Figure 6.1", f"{name} shuffled", n, {m: (v,) for m, v in guessed.items()})
-    if set(PAIR) <= set(found):
-        changed = scoreboard.difference(*(found[name] for name in PAIR), confidence)
-        kept = {m: changed[m] for m in ("AK precision", "AK recall", "AK f1", "macro f1", "weighted f1", "accuracy")}
-        rows += scored("B", "Figure 6.1", "difference", len(found[PAIR[0]].truth), kept)
-    return found, rows
-
-
-def summary(rows: Rows) -> dict:
-    """The nested numbers of compare.json."""
-    found: dict = {"standard": {}, "balanced": {}, "cross_validation": {}, "segmentation": {}, "gan": {}}
-    for row in rows:
-        where, metric, value = (row["study"], row["table"]), row["metric"], round(row["ours"], 6)
-        block = {("A", "Table 6.1"): "standard", ("A", "Table 6.2"): "balanced", ("B", "Figure 6.1"): "gan"}.get(where)
-        if block and not row["run"].endswith("shuffled"):
-            if block != "gan" or metric in ("accuracy", "bma") or metric.split()[0] in ("AK", "macro", "weighted"):
-                found[block].setdefault(row["run"], {})[metric.replace(" ", "_").lower()] = value
-        elif where == ("A", "Table 6.3"):
-            bounds = {f"{metric}_{side}": round(row[side], 6) for side in ("low", "high")}
-            found["cross_validation"].setdefault(row["run"], {}).update({metric: value} | bounds)
-        elif where == ("A", "Table 6.4"):
-            found["cross_validation"].setdefault(row["run"], {})["bma" if metric == "mean" else metric] = value
-        elif where == ("A", "Table 6.6"):
-            found["segmentation"][metric] = value
+        study = name[0].upper() if name[:2] in ("c_", "d_", "e_") else "A"
+        found[study][name] = block
     return found
+
+
+def head(images: pd.DataFrame, source: str, kinds: dict[str, str]) -> str:
+    """What the numbers were made from."""
+    of = {
+        scorecard.SAMPLE: "the embedded sample (drawn pictures)",
+        scorecard.OTHER: f"{source}, not ISIC 2019 as published",
+    }
+    return (
+        f"Data: {of.get(kinds['A'], 'ISIC 2019 and ISIC 2018 Task 1')}; {len(images)} images of "
+        f"{images['lesion'].nunique()} lesions. Checkpoints: {scoreboard.HEADLINE} (the highest BMA in validation) for "
+        f"classifiers, {studies.SEGMENTATION} for the U-Net, the last for study B, the highest accuracy in validation "
+        "for study C."
+    )
 
 
 def main() -> None:
@@ -119,36 +65,44 @@ def main() -> None:
     args = parser.parse_args()
     chosen = params.read("data.source", "classifiers", "cross_validate", "base_models", "compare")
     confidence, predictions = chosen.compare.confidence, args.data / "predictions"
+    blocks = by_study(chosen.classifiers)
+    folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in blocks["A"]}
 
-    images = scoreboard.read_csv(args.data / "sorted/isic2019.csv", ["image", "lesion", "label"], "stages.sort")
-    lesions = images.set_index("image")["lesion"].astype(str)
-    trained, rows = train(predictions / "train", chosen.classifiers, lesions, confidence)
-    rows += cross_validate(predictions / "cross_validate", chosen.cross_validate, trained, lesions, confidence)
-    rows += segment(predictions / "segment.csv", confidence)
-    bases, more = base_models(predictions / "base_model", list(chosen.base_models), lesions, confidence)
-    rows += more
+    images, older = (
+        read_csv(args.data / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
+        for name in ("isic2019", "isic2017")
+    )
+    pairs = read_csv(args.data / "sorted/isic2018.csv", ["image"], "stages.sort")
+    own, lesions = known_lesions(images), known_lesions(images, older)
+    folder = predictions / "train"
+    trained, rows = studies.train(folder, blocks["A"], own, confidence)
+    rows += studies.cross_validate(predictions / "cross_validate", folds, trained, own, confidence)
+    rows += studies.segment(predictions / "segment.csv", confidence)
+    bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, confidence)
+    tables = scorecard.places(args.published, "C")
+    seeds, melanoma, of_c = studies.preprocessing(folder, list(blocks["C"]), tables, lesions, confidence)
+    ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
+    rows += more + of_c + studies.unet34(predictions / "unet34.csv", confidence) + of_d
+    rows += studies.schedules(folder, list(blocks["E"]), lesions, confidence)
 
-    kind = scoreboard.data_kind(chosen.data, images["label"])
-    table = scoreboard.beside(args.published, rows, kind)
+    kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma)
+    table = scorecard.beside(args.published, rows, kinds)
+    numbers = pd.read_csv(args.published / "numbers.csv", keep_default_na=False)
+    lines = significance.pairs("A", trained, confidence) + significance.pairs("D", ensembles, confidence)
+    tests = significance.corrected(lines + significance.seeds(seeds, numbers, confidence))
     collapsed = [name for name, tested in trained.items() if len(np.unique(tested.guess)) == 1]
-    of = {
-        "sample data": "the embedded sample (drawn pictures)",
-        "other data": f"{chosen.data}, not ISIC 2019 as published",
-    }
-    head = (
-        f"Data: {of.get(kind, 'ISIC 2019 and ISIC 2018 Task 1')}; {len(images)} images of {lesions.nunique()} lesions. "
-        f"Checkpoints: {HEADLINE} (the highest BMA in validation) for classifiers, {SEGMENTATION} for the U-Net, "
-        "the last for study B."
-    )
-    write_json(args.metrics / "compare.json", summary(rows))
+    said = head(images, chosen.data, kinds)
+    text = report.Report(table, args.published, kinds, confidence, collapsed, tests).text(said)
+    write_json(args.metrics / "compare.json", studies.summary(rows))
+    write_json(args.metrics / "scorecard.json", scorecard.summary(table))
     write_csv(args.metrics / "compare.csv", table)
-    write_text(
-        args.metrics / "compare.md", report.Report(table, args.published, kind, confidence, collapsed).text(head)
-    )
-    with replacing_folder(args.plots) as folder:
-        figures.draw(folder, table, trained, bases, kind, confidence)
-    judged = table["inside"].isin(["yes", "no"]).sum()
-    print(f"{(table['inside'] == 'yes').sum()} of {judged} comparable published numbers lie in our intervals")
+    write_csv(args.metrics / "significance.csv", tests)
+    write_text(args.metrics / "compare.md", text)
+    with replacing_folder(args.plots) as drawn:
+        figures.draw(drawn, table, trained, bases, kinds, confidence)
+    write_text(args.metrics / "scorecard.html", page.html(table, tests, args.published, args.plots, kinds, said))
+    counts = scorecard.counts(table).sum()
+    print(f"{counts['reproduced']} of {counts['published']} published numbers lie in our intervals")
 
 
 if __name__ == "__main__":

@@ -24,16 +24,18 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/cross_validate"))
     args = parser.parse_args()
     one = params.read(f"cross_validate.{args.run}").cross_validate
-    chosen = params.read("train", f"classifiers.{one.classifier}", "compute")
-    block = chosen.classifiers
+    block = params.read(f"classifiers.{one.classifier}").classifiers  # complete: with its recipe and `train`
+    chosen = params.read("train", f"recipes.{block.recipe}", "compute")
 
     trial = experiment.Experiment(block, f"cv{one.fold}", chosen.compute, args.data)
-    weights = None if block.weights == "none" else args.data / "weights" / block.weights
-    model, found = trial.fit(weights, f"cross_validate-{args.run}")
+    model, found = trial.fit(f"cross_validate-{args.run}")
     predictions = trial.predict(model, found.best)
+    scores = experiment.summary(trial.classes, "test", predictions)
+    epochs = {checkpoint: epoch for checkpoint, (epoch, _) in found.best.items()}
 
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
-    write_json(args.metrics / f"{args.run}.json", trial.summary(found, predictions))
+    scores = {"test": {c: {"epoch": epochs[c]} | scores[c] for c in scores}, "images": trial.sizes()}
+    write_json(args.metrics / f"{args.run}.json", scores)
     write_csv(args.plots / f"{args.run}.csv", found.history)
 
 

@@ -58,8 +58,10 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
         )
     if file.endswith(".csv"):
         with path.open("rb") as table:
-            if table.read(6) != b"image,":
-                raise InputError(f"{source}: {file}: expected a table whose first column is image; check data.source")
+            if not table.read(9).startswith((b"image,", b"image_id,")):
+                raise InputError(
+                    f"{source}: {file}: expected a table whose first column is image or image_id; check data.source"
+                )
     elif recorded:
         archive.open_archive(path).close()
     else:

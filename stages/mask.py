@@ -1,11 +1,11 @@
-"""Mask: the trained U-Net's lesion mask and box for every image of the 2019 set.
+"""Mask: the trained U-Net's lesion mask and box for every image of a set.
 
-    python -m stages.mask
+    python -m stages.mask isic2019
 
-Reads models/segment, data/sorted/isic2019.csv, data/resized/isic2019/classify.npy and the size the U-Net was trained at
+Reads models/segment, data/sorted/<set>.csv, data/resized/<set>/classify.npy and the size the U-Net was trained at
 (data/resized/isic2018/segment.npy); writes
-  data/masks/isic2019.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
-  data/masks/isic2019.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
+  data/masks/<set>.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
+  data/masks/<set>.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
 An image without a found lesion gets the whole picture as its box and area 0.
 """
 
@@ -34,6 +34,7 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--models", type=Path, default=Path("models/segment"))
     parser.add_argument("--batch", type=int, default=32)
@@ -41,8 +42,8 @@ def main() -> None:
     chosen = params.read("segment.encoder", "mask", "compute")
 
     device = training.prepare(chosen.compute, 0)
-    table = read_csv(args.data / "sorted/isic2019.csv", ("image",), "stages.sort")[["image"]]
-    pixels = load(args.data / "resized/isic2019/classify.npy", len(table))
+    table = read_csv(args.data / f"sorted/{args.set}.csv", ("image",), "stages.sort")[["image"]]
+    pixels = load(args.data / f"resized/{args.set}/classify.npy", len(table))
     trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
     model = unet.build(chosen.segment)
     model.load_state_dict(checkpoints.load(args.models / f"{chosen.mask.checkpoint}.pt"))
@@ -50,7 +51,7 @@ def main() -> None:
     images, rows = Feed([pixels], device), np.arange(len(table))
 
     boxes = []
-    with new_array(args.data / "masks/isic2019.npy", pixels.shape[:3]) as out:
+    with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as out:
         for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
             index = rows[start : start + args.batch]
             batch = functional.interpolate(
@@ -61,7 +62,7 @@ def main() -> None:
             out[index] = (p > chosen.mask.threshold).cpu().numpy()
             boxes += [(*box(mask), mask.mean()) for mask in out[index]]
     found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
-    write_csv(args.data / "masks/isic2019.csv", pd.concat([table, found], axis=1))
+    write_csv(args.data / f"masks/{args.set}.csv", pd.concat([table, found], axis=1))
 
 
 if __name__ == "__main__":

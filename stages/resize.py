@@ -2,6 +2,7 @@
 
     python -m stages.resize isic2019
     python -m stages.resize isic2018
+    python -m stages.resize isic2017
 
 Reads the set's table in data/sorted and its archives in data/raw, straight from the zip; writes
   data/resized/<set>/<array>.npy        uint8 N×H×W×3, row i = line i of the table
@@ -26,24 +27,26 @@ from lesions.archive import members, open_archive
 from lesions.errors import InputError, run
 from lesions.files import new_array, read_csv, replacing_folder
 
-ARCHIVES = {"isic2019": (isic.IMAGES_2019, None), "isic2018": (isic.IMAGES_2018, isic.MASKS_2018)}
+# Set -> its archives of images, by the table's column `archive` where there are several.
+IMAGES = {"isic2019": {"": isic.IMAGES_2019}, "isic2018": {"": isic.IMAGES_2018}, "isic2017": isic.IMAGES_2017}
+MASKS = {"isic2018": isic.MASKS_2018}
 PICTURES = (".jpg", ".jpeg", ".png")
 WINDOW = 512  # images
 
-Job = tuple[str, str | None]  # member names of an image and its mask
+Job = tuple[str, str, str | None]  # key of the archive, member names of an image and its mask
 worker: dict = {}  # what each process opens once
 
 
-def start(image_zip: Path, mask_zip: Path | None, resize: params.Resize) -> None:
-    worker["images"] = zipfile.ZipFile(image_zip)
+def start(image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Resize) -> None:
+    worker["images"] = {key: zipfile.ZipFile(path) for key, path in image_zips.items()}
     worker["masks"] = zipfile.ZipFile(mask_zip) if mask_zip else None
     worker["resize"] = resize
 
 
 def prepare(job: Job) -> dict:
     """One image, and its mask if it has one, as {array name: uint8 H×W×3 or H×W}."""
-    resize, (member, mask_member) = worker["resize"], job
-    image = images.decode(*images.read(worker["images"], member))
+    resize, (archive, member, mask_member) = worker["resize"], job
+    image = images.decode(*images.read(worker["images"][archive], member))
     mask = None
     if mask_member:
         mask = images.decode_mask(*images.read(worker["masks"], mask_member), (image.height, image.width))
@@ -57,14 +60,20 @@ def prepare(job: Job) -> dict:
     return ready
 
 
-def find(table: pd.DataFrame, image_zip: Path, mask_zip: Path | None) -> list[Job]:
-    """The members of each row. Raises InputError for an image that the archive lacks."""
-    image_of = members(image_zip, PICTURES)
+def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None) -> list[Job]:
+    """The archive and the members of each row. Raises InputError for an image or mask that its archive lacks."""
+    image_of = {key: members(path, PICTURES) for key, path in image_zips.items()}
     mask_of = members(mask_zip, (".png",)) if mask_zip else {}
-    try:
-        return [(image_of[row.image], mask_of[row.mask] if mask_zip else None) for row in table.itertuples()]
-    except KeyError as missing:
-        raise InputError(f"{image_zip}: no image {missing}; run the sort stage on these archives again") from None
+    jobs = []
+    for row in table.itertuples():
+        key = row.archive if len(image_zips) > 1 else ""
+        if row.image not in image_of.get(key, {}):
+            where = image_zips.get(key, f"archive {key!r}")
+            raise InputError(f"{where}: no image {row.image!r}; run the sort stage on these archives again")
+        if mask_zip and row.mask not in mask_of:
+            raise InputError(f"{mask_zip}: no mask {row.mask!r}; run the sort stage on these archives again")
+        jobs.append((key, image_of[key][row.image], mask_of[row.mask] if mask_zip else None))
+    return jobs
 
 
 def streamed(pool: ProcessPoolExecutor, jobs: list[Job]) -> Iterator[dict]:
@@ -80,25 +89,27 @@ def streamed(pool: ProcessPoolExecutor, jobs: list[Job]) -> Iterator[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=sorted(ARCHIVES))
+    parser.add_argument("set", choices=sorted(IMAGES))
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--sorted", type=Path, default=Path("data/sorted"))
     parser.add_argument("--out", type=Path, default=Path("data/resized"))
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
     resize = params.read(f"resize.{args.set}").resize
-    image_zip, mask_zip = (args.raw / name if name else None for name in ARCHIVES[args.set])
-    for archive in filter(None, (image_zip, mask_zip)):
+    image_zips = {key: args.raw / name for key, name in IMAGES[args.set].items()}
+    mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
+    for archive in filter(None, (*image_zips.values(), mask_zip)):
         open_archive(archive).close()
-    table = read_csv(args.sorted / f"{args.set}.csv", ("image", "mask") if mask_zip else ("image",), "stages.sort")
-    jobs = find(table, image_zip, mask_zip)
+    columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * (len(image_zips) > 1)
+    table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
+    jobs = find(table, image_zips, mask_zip)
 
     shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
     if mask_zip:
         shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
         arrays = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
-        pool = stack.enter_context(ProcessPoolExecutor(args.workers, None, start, (image_zip, mask_zip, resize)))
+        pool = stack.enter_context(ProcessPoolExecutor(args.workers, None, start, (image_zips, mask_zip, resize)))
         for row, image in enumerate(tqdm(streamed(pool, jobs), total=len(jobs), desc=args.set, unit="image")):
             for name, pixels in image.items():
                 arrays[name][row] = pixels

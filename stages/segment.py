@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
-from lesions import augment, checkpoints, metrics, params, training, unet
+from lesions import checkpoints, metrics, params, training, unet
 from lesions.errors import run
-from lesions.feed import Feed, load, normalised, unit
 from lesions.files import read_csv, replacing_folder, write_csv, write_json
+from lesions.segmentation import Pairs, loss_of
 
 CHECKPOINTS = ("loss", "jaccard")
 
@@ -57,45 +56,20 @@ def main() -> None:
 
     device = training.prepare(compute, recipe.seed)
     table = read_csv(args.data / "sorted/isic2018.csv", ("image", "mask", "split"), "stages.sort")
-    pixels = load(args.data / "resized/isic2018/segment.npy", len(table))
-    truth = load(args.data / "resized/isic2018/segment_masks.npy", len(table))
-    images, masks = Feed([pixels], device), Feed([truth[..., None]], device)
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
-
-    def batches(epoch: int) -> tuple[int, training.Batches]:
-        rng = np.random.default_rng([recipe.seed, epoch])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        order = training.epoch_order(len(rows["train"]), recipe.batch, rng)
-
-        def stream():
-            for index in (rows["train"][chosen] for chosen in order):
-                pair = (images.batch(index), masks.batch(index))
-                x, y = augment.geometric(recipe.augment, pair, generator)
-                x = augment.lighting(unit(x), generator) if "lighting" in recipe.augment else unit(x)
-                yield unet.padded(normalised(x)), y.float()
-
-        return len(order), stream()
-
-    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return unet.loss(recipe.loss, logits[..., : target.shape[-2], : target.shape[-1]], target)
-
-    def score(model: torch.nn.Module, role: str):
-        return unet.evaluate(model, images, masks, rows[role], 2 * recipe.batch, recipe.loss, compute)
-
-    def validate(model: torch.nn.Module) -> dict[str, float]:
-        loss, jaccards, dices = score(model, "val")
-        return {"loss": loss, "jaccard": float(jaccards.mean()), "dice": float(dices.mean())}
+    pairs = Pairs(args.data / "resized/isic2018/segment.npy", rows, len(table), device)
 
     model = unet.build(recipe.encoder, None if recipe.weights == "none" else args.data / "weights" / recipe.weights)
     found = training.fit(
-        model, recipe, compute, device, batches=batches, loss_of=loss_of, validate=validate, keep=CHECKPOINTS,
-        name="segment",
+        model, recipe, compute, device, batches=lambda epoch: pairs.batches(epoch, recipe),
+        loss_of=loss_of(recipe.loss), validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute),
+        keep=CHECKPOINTS, name="segment",
     )  # fmt: skip
 
     scores, tables = {}, []
     for checkpoint, (epoch, state) in found.best.items():
         model.load_state_dict(state)
-        loss, jaccards, dices = score(model, "test")
+        loss, jaccards, dices = pairs.score(model, "test", recipe, recipe.loss, compute)
         tables.append(pd.DataFrame({"image": table["image"].iloc[rows["test"]], "checkpoint": checkpoint}))
         tables[-1] = tables[-1].assign(jaccard=jaccards, dice=dices)
         ranking = metrics.thresholded(jaccards).mean()
@@ -109,8 +83,8 @@ def main() -> None:
         write_csv(folder / "history.csv", found.history)
         for name, row in examples(jaccards).items():  # of the last checkpoint, jaccard
             index = rows["test"][row : row + 1]
-            guess = unet.probabilities(model, images.batch(index), compute)[0].cpu().numpy() > 0.5
-            figure(pixels[index[0]], truth[index[0]], guess).save(folder / f"{name}.png")
+            guess = unet.probabilities(model, pairs.images.batch(index), compute)[0].cpu().numpy() > 0.5
+            figure(pairs.pixels[index[0]], pairs.truth[index[0]], guess).save(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
     python -m stages.sort
 
-Reads data/raw/2019/*.csv and the names in the image archives; writes
-  data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced (each train, val or test; see lesions/splits.py)
-  data/sorted/isic2018.csv  image, mask, split: an image that is in the 2019 set too plays the part it has there, so
-                            that the U-Net has never seen the lesions that classifiers are tested on
-  metrics/sort.json         images of each class: in all, in the test part, in the balanced set
+Reads the tables of 2019 and 2017 in data/raw and the names in the image archives; writes
+  data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see
+                            lesions/splits.py)
+  data/sorted/isic2018.csv  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there,
+                            and a lesion of which ISIC 2017 validates an image is test, so that the U-Net has never
+                            seen the lesions that classifiers are scored on; fold: 0, 1 or 2, study D's three folds
+  data/sorted/isic2017.csv  image, archive (train or validation), lesion, label (MEL, BKL or NV), split (train or val:
+                            the official parts, though two lesions of the real set are in both)
+  metrics/sort.json         images of each class: in all, in the test part, in the balanced set, in the parts of 2017
 """
 
 import argparse
@@ -21,6 +25,8 @@ from lesions.errors import InputError, run
 from lesions.files import write_csv, write_json
 
 PICTURES = (".jpg", ".jpeg", ".png")
+STUDY_D_FOLDS = 3
+EIGHTY_STREAM, FOLD_STREAM = 1, 2  # of random numbers, so that one column's do not change another's
 
 
 def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
@@ -30,11 +36,41 @@ def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
     for label in sorted(set(isic.CLASSES) - set(table["label"])):
         raise InputError(f"{raw / isic.TRUTH_2019}: class {label}: no image; expected {sort.folds} lesions at least")
     table = table.join(splits.folds(table, sort.folds, sort.validation, rng))
-    return table.assign(balanced=splits.balanced(table, sort.validation, 1 / sort.folds, rng))
+    table = table.assign(balanced=splits.balanced(table, sort.validation, 1 / sort.folds, rng))
+    return table.assign(eighty=splits.eighty(table, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
 
 
-def sort_2018(raw: Path, classified: pd.DataFrame, sort: params.Sort) -> pd.DataFrame:
-    """Pairs of image and mask. Images outside the 2019 set are dealt out at random."""
+def lesions(images: pd.Series, classified: pd.DataFrame) -> pd.Series:
+    """The lesion that each image has in the 2019 set; an image that is not there is a lesion of its own."""
+    ids = images.map(isic.canonical)
+    known = dict(zip(classified["image"].map(isic.canonical), classified["lesion"], strict=True))
+    return ids.map(known).fillna(ids)
+
+
+def sort_2017(raw: Path, classified: pd.DataFrame) -> pd.DataFrame:
+    """The official training and validation parts of Part 3, labelled in 2019's terms."""
+    parts = []
+    for archive, truth in isic.TRUTH_2017.items():
+        part = tables.read_2017(raw / truth, members(raw / isic.IMAGES_2017[archive], PICTURES))
+        for label in sorted(set(isic.MELANOMA_CLASSES) - set(splits.labels(part, "melanoma"))):
+            raise InputError(f"{raw / truth}: class {label}: no image; expected images with and without melanoma")
+        parts.append(part.assign(archive=archive, split={"train": "train", "validation": "val"}[archive]))
+    table = pd.concat(parts, ignore_index=True)
+    for name in table.loc[table["image"].duplicated(), "image"]:
+        raise InputError(
+            f"{raw / isic.TRUTH_2017['validation']}: image {name} is in the training part too; expected it in one"
+        )
+    table["lesion"] = lesions(table["image"], classified)
+    return table[["image", "archive", "lesion", "label", "split"]]
+
+
+def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort: params.Sort) -> pd.DataFrame:
+    """Pairs of image and mask, with the part and the fold that each plays.
+
+    A pair plays the part that its image has in fold 0 of `classified`, the 2019 set; images outside it are dealt out
+    at random. Lesions that `melanoma`, the 2017 set, validates on are test whatever they are in 2019: the U-Net makes
+    study C's masks. Study D's folds are dealt among all pairs, whole lesions at a time.
+    """
     images = members(raw / isic.IMAGES_2018, PICTURES)
     masks = members(raw / isic.MASKS_2018, (".png",))
     names = sorted(images)
@@ -50,19 +86,24 @@ def sort_2018(raw: Path, classified: pd.DataFrame, sort: params.Sort) -> pd.Data
         np.random.default_rng(sort.seed),
     )
     pairs.loc[alone, "split"] = dealt.map({0: "train", 1: "val", 2: "test"})
+    lesion = lesions(pairs["image"], classified)
+    pairs.loc[lesion.isin(melanoma.loc[melanoma["split"] == "val", "lesion"]), "split"] = "test"
     for role in ("train", "val", "test"):
         if role not in set(pairs["split"]):
             raise InputError(f"{raw / isic.IMAGES_2018}: no image falls into the {role} part; expected more images")
-    return pairs
+    rng = np.random.default_rng([sort.seed, FOLD_STREAM])
+    return pairs.assign(fold=splits.deal(lesion, (1.0,) * STUDY_D_FOLDS, rng))
 
 
-def count(table: pd.DataFrame) -> dict:
-    merged = splits.merge_rare(table["label"])
+def count(table: pd.DataFrame, melanoma: pd.DataFrame) -> dict:
+    merged = splits.labels(table, "balanced")
+    parts = melanoma.groupby("split")["label"]
     return {
         "images": {label: int((table["label"] == label).sum()) for label in isic.CLASSES},
         "lesions": int(table["lesion"].nunique()),
         "test": {label: int(((table["label"] == label) & (table["cv0"] == "test")).sum()) for label in isic.CLASSES},
         "balanced": {c: int(((merged == c) & (table["balanced"] != "")).sum()) for c in isic.BALANCED_CLASSES},
+        "isic2017": {part: found.value_counts().sort_index().to_dict() for part, found in parts},
     }
 
 
@@ -74,11 +115,16 @@ def main() -> None:
     args = parser.parse_args()
     sort = params.read("sort").sort
     classified = sort_2019(args.raw, sort)
-    pairs = sort_2018(args.raw, classified, sort)
+    melanoma = sort_2017(args.raw, classified)
+    pairs = sort_2018(args.raw, classified, melanoma, sort)
     write_csv(args.out / "isic2019.csv", classified)
     write_csv(args.out / "isic2018.csv", pairs)
-    write_json(args.metrics, count(classified))
-    print(f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs")
+    write_csv(args.out / "isic2017.csv", melanoma)
+    write_json(args.metrics, count(classified, melanoma))
+    print(
+        f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs, "
+        f"{len(melanoma)} images of ISIC 2017"
+    )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
     python -m stages.train vgg16
 
-Reads data/sorted/isic2019.csv and the block's images, generated images and pretrained weights below data/; writes
-  models/train/<name>/{loss,accuracy,bma}.pt     state dicts
-  data/predictions/train/<name>.csv              validation and test images under each checkpoint
-  metrics/train/<name>.json                      test scores of each checkpoint
+Reads the block's table, images, generated images and the weights it starts from; writes
+  models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma, and snapshot_1 … where asked for
+  data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
+  metrics/train/<name>.json                      scores of each checkpoint on the test part (ISIC 2017: validation)
   plots/train/<name>/{history,confusion,roc}.csv
+A block with several runs trains once a seed: predictions and history are of all runs, scores their mean, the state
+dicts those of the first.
 TensorBoard logs go to runs/ (not cached: they carry times).
 """
 
 import argparse
 from pathlib import Path
+
+import pandas as pd
 
 from lesions import checkpoints, experiment, params
 from lesions.errors import run
@@ -26,21 +30,34 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/train"))
     parser.add_argument("--plots", type=Path, default=Path("plots/train"))
     args = parser.parse_args()
-    chosen = params.read("train", f"classifiers.{args.name}", "compute")
-    block = chosen.classifiers
+    block = params.read(f"classifiers.{args.name}").classifiers  # complete: with what its recipe and `train` say
+    chosen = params.read("train", f"recipes.{block.recipe}", "compute")
 
-    trial = experiment.Experiment(block, block.split, chosen.compute, args.data)
-    weights = None if block.weights == "none" else args.data / "weights" / block.weights
-    model, found = trial.fit(weights, f"train-{args.name}")
-    predictions = trial.predict(model, found.best)
+    fits, tables = [], []
+    for seed in range(block.seed, block.seed + block.runs):
+        trial = experiment.Experiment(block.model_copy(update={"seed": seed}), block.split, chosen.compute, args.data)
+        model, found = trial.fit(f"train-{args.name}" + (f"-{seed}" if block.runs > 1 else ""))
+        tables.append(trial.predict(model, found.best))
+        fits.append(found)
+    predictions, first = pd.concat(tables, ignore_index=True), fits[0]
+    epochs = {checkpoint: epoch for checkpoint, (epoch, _) in first.best.items()}
+    scores = experiment.summary(trial.classes, trial.scored, predictions)
 
-    checkpoints.save(args.models / args.name, found.best)
+    checkpoints.save(args.models / args.name, first.best)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
-    write_json(args.metrics / f"{args.name}.json", trial.summary(found, predictions))
+    write_json(
+        args.metrics / f"{args.name}.json",
+        {
+            trial.scored: {c: {"epoch": epochs[c]} | scores[c] for c in scores},
+            "images": trial.sizes(),
+            "runs": block.runs,
+        },
+    )
     with replacing_folder(args.plots / args.name) as folder:
-        write_csv(folder / "history.csv", found.history)
-        write_csv(folder / "confusion.csv", experiment.confusion(predictions))
-        write_csv(folder / "roc.csv", experiment.roc(predictions))
+        seeded = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
+        write_csv(folder / "history.csv", pd.concat(seeded) if block.runs > 1 else first.history)
+        write_csv(folder / "confusion.csv", experiment.confusion(trial.scored, predictions))
+        write_csv(folder / "roc.csv", experiment.roc(trial.scored, predictions))
 
 
 if __name__ == "__main__":

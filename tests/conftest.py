@@ -44,7 +44,10 @@ def write_zip(path: Path, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """data/raw with 96 images (12 a class, two a lesion) and 60 pairs, as the official archives lay them out."""
+    """data/raw as the official archives lay it out: 96 images of 2019 (12 a class, two a lesion) and 60 pairs.
+
+    ISIC 2017: the MEL, NV and BKL among them, the first 24 to train and the last 12 to validate.
+    """
     rng, folder = np.random.default_rng(0), tmp_path / "raw"
     names = [f"ISIC_{i:07d}" + ("_downsampled" if i % 10 == 3 else "") for i in range(96)]
     labels = [isic.CLASSES[i % 8] for i in range(96)]
@@ -61,4 +64,13 @@ def raw(tmp_path: Path) -> Path:
     mask = np.zeros((48, 64), np.uint8)
     mask[12:36, 16:48] = 255
     write_zip(folder / isic.MASKS_2018, {f"{name}_segmentation.png": png(mask) for name in pairs})
+    for part, numbers in {"train": range(64), "validation": range(64, 96)}.items():
+        chosen = [i for i in numbers if labels[i] in ("MEL", "NV", "BKL")]
+        ids = [isic.canonical(names[i]) for i in chosen]
+        superpixels = {f"{name}_superpixels.png": png(mask) for name in ids}
+        write_zip(folder / isic.IMAGES_2017[part], {f"{name}.jpg": jpeg(rng) for name in ids} | superpixels)
+        scores = {"melanoma": [float(labels[i] == "MEL") for i in chosen]}
+        scores["seborrheic_keratosis"] = [float(labels[i] == "BKL") for i in chosen]
+        truth = pd.DataFrame({"image_id": ids} | scores)
+        truth.to_csv(folder / isic.TRUTH_2017[part], index=False, lineterminator="\r\n")
     return folder

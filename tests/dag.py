@@ -70,9 +70,9 @@ def rewritten(text: str) -> str:
         cmd = re.escape(body["cmd"])
         found = re.search(rf"^( +)cmd: {cmd}\n(?:\1.*\n)*?\1deps:(?P<deps>.*\n(?:\1 .*\n)*)", text, re.M)
         indent = found[1]
-        wrapped = textwrap.fill(", ".join(names), 116 - len(indent), break_long_words=False, break_on_hyphens=False)
-        lines = "".join(f"{indent}  {line}\n" for line in wrapped.splitlines())
-        text = text[: found.start("deps")] + f"\n{indent}  [\n{lines}{indent}  ]\n" + text[found.end("deps") :]
+        how = {"width": 118, "subsequent_indent": f"{indent}  ", "break_long_words": False, "break_on_hyphens": False}
+        wrapped = textwrap.fill(f"{indent}deps: [{', '.join(names)}]", **how).removeprefix(f"{indent}deps:")
+        text = text[: found.start("deps")] + f"{wrapped}\n" + text[found.end("deps") :]
     return text
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from sklearn.metrics import classification_report
 
-from lesions import intervals, report, scoreboard
+from lesions import intervals, report, scoreboard, scorecard, significance
 from lesions.errors import InputError
 from lesions.isic import BALANCED_CLASSES, CLASSES, MERGED, RARE
 from stages import compare
@@ -69,6 +69,7 @@ def settings() -> dict:
     runs = chosen["cross_validate"].items()
     chosen["cross_validate"] = {k: one for k, one in runs if one["classifier"] in ("alexnet", "residual")}
     chosen["base_models"] = {k: chosen["base_models"][k] for k in ("base_64", "base_64_ak")}
+    chosen["attention"] = {}  # names blocks that are not here
     chosen["data"]["source"] = "sample"
     return chosen
 
@@ -78,10 +79,13 @@ def world(tmp_path, monkeypatch) -> Path:
     """A folder with params.yaml and every prediction that the stage reads; the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["compare", "--published", str(PUBLISHED)])
-    monkeypatch.setattr(intervals.resample, "__defaults__", (50, 0))  # resamples, seed: enough for what is asked here
+    monkeypatch.setattr(intervals, "RESAMPLES", 50)  # enough for what is asked here
+    monkeypatch.setattr(significance, "RESAMPLES", 50)
     Path("params.yaml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
     table, data = sorted_table(), Path("data/predictions")
     write(Path("data/sorted/isic2019.csv"), table)
+    write(Path("data/sorted/isic2018.csv"), table[["image"]][:9])
+    write(Path("data/sorted/isic2017.csv"), table[:9].assign(image="old_" + table["image"]))
     test = table[table["fold"] == 0].reset_index(drop=True)
     three = ("loss", "accuracy", "bma")
     for name in STANDARD:
@@ -109,7 +113,67 @@ def world(tmp_path, monkeypatch) -> Path:
 def undrawn(world, monkeypatch) -> Path:
     """The same, without the pictures, which take longest."""
     monkeypatch.setattr(compare.figures, "draw", lambda *args: None)
+    monkeypatch.setattr(compare.page, "picture", lambda *args: "")
     return world
+
+
+def melanoma_runs(images: pd.Series, wrong: dict[int, int], checkpoints=("loss", "accuracy")) -> pd.DataFrame:
+    """Study C: of `images`, one in four is a melanoma; the last wrong[seed], none of which is, are called one at .6.
+
+    Under all checkpoints but `accuracy`, everything is wrong.
+    """
+    melanoma, parts = np.arange(len(images)) % 4 == 0, []
+    order = np.argsort(~melanoma, kind="stable")
+    for seed, count in wrong.items():
+        for checkpoint in checkpoints:
+            p = np.where(melanoma, 0.9, 0.1)
+            p[order[len(images) - count :]] = 0.6
+            p = p if checkpoint == "accuracy" else 1 - p
+            table = pd.DataFrame({"image": images, "split": "val", "seed": seed, "checkpoint": checkpoint})
+            table["label"] = np.where(melanoma, "MEL", "OTHER")
+            parts.append(table.assign(p_OTHER=1 - p, p_MEL=p))
+    return pd.concat(parts)
+
+
+def areas(table: pd.DataFrame, parts: dict[str, float]) -> pd.DataFrame:
+    """Study E: by split, predictions whose macro AUC is that: the share of images with p 1 for the truth; else 1/8."""
+    rows = []
+    for number, (split, share) in enumerate(parts.items()):
+        part = table[table["fold"] == number]
+        truth = part["label"].map({c: i for i, c in enumerate(CLASSES)}).to_numpy()
+        sure = skilled(part["label"], share)
+        p = np.where(sure[:, None], np.eye(8)[truth], 1 / 8)
+        keys = pd.DataFrame({"image": part["image"], "split": split, "seed": 0, "checkpoint": "bma"})
+        rows.append(keys.assign(label=part["label"], **{f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)}))
+    return pd.concat(rows)
+
+
+SURE = {"e_m0": 0.0, "e_m1": 0.25, "e_m2": 0.5, "e_m3": 1.0, "e_m5": 0.5}  # share of sure predictions in the test part
+
+
+@pytest.fixture
+def five(undrawn) -> Path:
+    """The same, with some blocks of studies C, D and E."""
+    chosen, folder = settings(), Path("data/predictions/train")
+    table = pd.read_csv("data/sorted/isic2019.csv")
+    wrong = {"c_plain": {0: 6, 1: 8}, "c_masked_grey": {0: 4, 1: 8}, "c_base": {3: 4, 4: 8, 5: 4, 6: 8}}
+    wrong["c_graham"] = {3: 2, 4: 6, 5: 4, 6: 4, 7: 0}
+    test = table[table["fold"] == 0].reset_index(drop=True)
+    for name, of in wrong.items():
+        write(folder / f"{name}.csv", melanoma_runs(test["image"].str.replace("ISIC_0000000", "old_ISIC_0000000"), of))
+    right = {name: skilled(test["label"], part) for name, part in (("d_crop", 0.5), ("d_crop_1", 0.75))}
+    for name in right:
+        write(folder / f"{name}.csv", predictions(test, test["label"], right[name], CLASSES, ["bma"]))
+    snapshots = [predictions(test, test["label"], right["d_crop"], CLASSES, ["bma", "snapshot_1"])]
+    snapshots.append(predictions(test, test["label"], skilled(test["label"], 1.0), CLASSES, ["snapshot_2"]))
+    write(folder / "d_snap.csv", pd.concat(snapshots))
+    masks = [(f"ISIC_{i:07d}", fold, j, j) for fold in (0, "ensemble") for i, j in enumerate([0.9, 0.7, 0.5])]
+    write(folder.parent / "unet34.csv", pd.DataFrame(masks, columns=["image", "fold", "jaccard", "dice"]))
+    for name, share in SURE.items():
+        write(folder / f"{name}.csv", areas(table, {"train": 1.0, "val": 0.0, "test": share}))
+    chosen["classifiers"] |= dict.fromkeys([*wrong, *right, "d_snap", *SURE], chosen["classifiers"]["residual"])
+    Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    return undrawn
 
 
 def result() -> pd.DataFrame:
@@ -237,10 +301,86 @@ def test_an_image_in_two_folds(undrawn):
         compare.main()
 
 
+def test_the_names_say_which_study(five):
+    compare.main()
+    table = result()
+    assert set(table.loc[table["table"] == "Table 6.1", "run"]) == {*STANDARD, "wide_resnet"}
+    state = table[table["table"] == "Section III-E"].set_index(["row", "metric"])["ours"]
+    assert state["CropBest", "bma"] == 0.5 and state["d_crop_1", "bma"] == 0.75
+    both = ("SnapEnsemble", "KFoldCrop")  # where one member is wrong they tie, which counts as wrong
+    assert [state[name, "accuracy"] for name in both] == [0.5, 0.5]
+    where = "Section II-E"
+    assert line(table, where, "d_unet34", "jaccard")["ours"] == pytest.approx(0.7)
+    assert line(table, where, "d_unet34", "jaccard_thresholded")["ours"] == pytest.approx(1.6 / 3, abs=1e-6)
+    assert line(table, where, "d_unet34, fold 0", "dice")["ours"] == pytest.approx(0.7)
+
+
+def test_seeds_of_study_c(five):
+    compare.main()
+    table = result()
+    for metric, expected in (("mean", 1 - 6 / 32), ("q25", 0.75), ("q50", 1 - 6 / 32), ("max", 0.875)):
+        assert line(table, "Table 4.2", "c_base", f"accuracy {metric}")["ours"] == expected
+    area = line(table, "Table 4.3", "c_base", "auroc mean")
+    assert (area["ours"], area["reason"]) == (1.0, "epoch")
+    assert line(table, "Table 4.1", "c_plain", "auroc mean")["ours"] == 1.0  # not published: beside its accuracy
+    assert line(table, "Table 4.2", "c_base", "accuracy max")["reason"] == "seeds"
+    tests = pd.read_csv("metrics/significance.csv", keep_default_na=False)
+    tests = tests[(tests["metric"] == "accuracy") & (tests["test"] == "paired t")].set_index("second")
+    assert (tests.loc["c_graham", "n"], float(tests.loc["c_graham", "difference"])) == (4, 2 / 32)
+    assert tests.loc["c_masked_grey", "note"] == "too few seeds" and tests.loc["c_shades", "note"] == "not run"
+    text = Path("metrics/compare.md").read_text(encoding="utf-8")
+    (row,) = [r for r in text.splitlines() if "(c_masked_grey − c_plain) | accuracy" in r]
+    assert row.count("too few seeds") == 3
+
+
+def test_the_auroc_of_its_own_epoch(five):
+    """Where there is a checkpoint of the highest AUROC it is taken, and compares."""
+    path = Path("data/predictions/train/c_base.csv")
+    table = pd.read_csv(path)
+    write(path, pd.concat([table, table[table["checkpoint"] == "loss"].assign(checkpoint="auroc")]))
+    compare.main()
+    area = line(result(), "Table 4.3", "c_base", "auroc mean")
+    assert (area["ours"], area["reason"]) == (0.0, "")
+
+
+def test_areas_of_study_e(five):
+    """A sure positive beats all; another beats sure negatives and ties with the rest: s + (1 − s)(s + (1 − s)/2)."""
+    compare.main()
+    table = result()
+    areas = {name: s + (1 - s) * (s + (1 - s) / 2) for name, s in SURE.items()}
+    for name, area in areas.items():
+        found = [line(table, "Table 3", name, f"{split} auc")["ours"] for split in ("train", "val", "test")]
+        assert found == pytest.approx([1, 0.5, area], abs=1e-6)
+    four = [areas[f"e_m{k}"] for k in range(4)]
+    assert line(table, "Table 3", "e_m0_m3", "test auc mean")["ours"] == pytest.approx(np.mean(four), abs=1e-6)
+    assert line(table, "Table 3", "e_m0_m3", "test auc sd")["ours"] == pytest.approx(np.std(four, ddof=1), abs=1e-6)
+    assert line(table, "Table 3", "e_m4_m7", "test auc mean")["comparable"] == "not run"  # M5 alone was
+    numbers = json.loads(Path("metrics/scorecard.json").read_text(encoding="utf-8"))["E"]
+    assert numbers["numbers"]["table_3"]["e_m3"]["test_auc"] == {"ours": 1.0, "published": 0.886, "difference": 0.114}
+    assert numbers["sample_data"] + numbers["not_run"] == numbers["published"]
+
+
+def test_errors_of_studies_c_to_e(five):
+    folder = Path("data/predictions/train")
+    for name, wrong, message in (
+        ("d_snap", {"checkpoint": "bma"}, "no checkpoint snapshot_1; set classifiers.d_snap.snapshots"),
+        ("c_base", {"checkpoint": "loss"}, "no checkpoint accuracy"),
+        ("c_base", {"split": "test"}, "no val images"),
+        ("e_m2", {"split": "test"}, "no train images; run python -m stages.train e_m2"),
+    ):
+        path = folder / f"{name}.csv"
+        kept = path.read_bytes()
+        table = pd.read_csv(path).assign(**wrong)
+        write(path, table.drop_duplicates(["image", "seed"]))
+        with pytest.raises(InputError, match=f"{name}.csv: {message}"):
+            compare.main()
+        path.write_bytes(kept)
+
+
 def test_the_same_bytes_twice(world):
     compare.main()
     first = {p: p.read_bytes() for folder in ("metrics", "plots") for p in Path(folder).rglob("*.*")}
-    assert len(first) == 3 + 7
+    assert len(first) == 6 + 10
     compare.main()
     assert {p: p.read_bytes() for p in first} == first
 
@@ -252,7 +392,7 @@ def row(metric: str, ours: float, low: float, high: float, table="Table 6.1", ru
 def test_inside_and_reasons():
     rows = [row("bma", 0.5, 0.4, 0.6), row("accuracy", 0.5, 0.4, 0.6), row("loss", 0.1, 0.0, 0.2)]
     rows.append(row("jaccard", 0.75, 0.7, 0.8, "Table 6.6", "unet"))
-    table = scoreboard.beside(PUBLISHED, rows, "")
+    table = scorecard.beside(PUBLISHED, rows, dict.fromkeys("ABCDE", ""))
     found = [line(table, "Table 6.1", "residual", m) for m in ("bma", "accuracy", "loss")]
     assert [(f["comparable"], f["inside"]) for f in found] == [
         ("yes", "yes"),  # .547 in [.4, .6]
@@ -265,14 +405,18 @@ def test_inside_and_reasons():
     assert board["ISIC 2018 Task 1", "MT"].startswith("own test part")
     reports = table[table["table"] == "Figure 6.1"]
     assert set(reports["comparable"]) == {"not run"} and "shuffled" in set(reports["reason"])
-    assert set(scoreboard.beside(PUBLISHED, rows, "other data")["inside"]) == {""}
+    assert set(scorecard.beside(PUBLISHED, rows, dict.fromkeys("ABCDE", "other data"))["inside"]) == {""}
 
 
-def test_data_kind():
-    full = pd.Series(np.repeat(list(scoreboard.ISIC_2019), list(scoreboard.ISIC_2019.values())))
-    assert scoreboard.data_kind("isic", full) == scoreboard.data_kind("/mirror", full) == ""
-    assert scoreboard.data_kind("sample", full) == "sample data"
-    assert scoreboard.data_kind("/mirror", full[1:]) == "other data"
+def test_data_kinds():
+    full = pd.Series(np.repeat(list(scorecard.ISIC_2019), list(scorecard.ISIC_2019.values())))
+    alike = dict.fromkeys("ABCDE", "")
+    assert scorecard.data_kinds("isic", full, 2594, {"OTHER": 120, "MEL": 30}) == alike
+    assert scorecard.data_kinds("/mirror", full, 2594, None) == alike
+    assert scorecard.data_kinds("sample", full, 2594, None) == dict.fromkeys("ABCDE", "sample data")
+    few = scorecard.data_kinds("/mirror", full[1:], 2594, {"OTHER": 119, "MEL": 30})
+    assert few == {"A": "other data", "B": "other data", "C": "other data", "D": "", "E": "other data"}
+    assert scorecard.data_kinds("isic", full, 100, None) == alike | {"D": "other data"}
 
 
 def test_normal_interval():
@@ -359,8 +503,8 @@ def test_published_numbers():
         folds = [published("Table 6.4", name, f"fold_{k}") for k in range(FOLDS)]
         assert published("Table 6.4", name, "mean") == pytest.approx(np.mean(folds), abs=0.00051)
         assert folds[0] == published("Table 6.1", name, "bma")
-    assert scoreboard.ISIC_2019["NV"] / 25331 == pytest.approx(published("Table 6.1", "vgg16", "accuracy"), abs=5e-4)
-    assert sum(scoreboard.ISIC_2019.values()) == 25331
+    assert scorecard.ISIC_2019["NV"] / 25331 == pytest.approx(published("Table 6.1", "vgg16", "accuracy"), abs=5e-4)
+    assert sum(scorecard.ISIC_2019.values()) == 25331
 
 
 @pytest.mark.parametrize("run", ["base_64", "base_64_ak"])

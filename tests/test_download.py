@@ -21,7 +21,16 @@ import requests
 
 from lesions import archive, checkpoints, checksums, fetch, weights
 from lesions.errors import InputError
-from lesions.isic import FILES, IMAGES_2018, IMAGES_2019, MASKS_2018, METADATA_2019, TRUTH_2019
+from lesions.isic import (
+    FILES,
+    IMAGES_2017,
+    IMAGES_2018,
+    IMAGES_2019,
+    MASKS_2018,
+    METADATA_2019,
+    TRUTH_2017,
+    TRUTH_2019,
+)
 from lesions.params import Data, Sample
 from stages import download
 from stages import weights as weights_stage
@@ -41,13 +50,15 @@ def pack(name: str, members: dict[str, bytes]) -> bytes:
 
 
 def official(seed: int = 0) -> dict[str, bytes]:
-    """The five files, small; the bytes of the first archive are drawn from `seed`."""
+    """The nine files, small; the bytes of the first archive are drawn from `seed`."""
     noise = np.random.default_rng(seed).bytes(BIG)
     return {
         IMAGES_2019: pack(IMAGES_2019, {"ISIC_0000000.jpg": noise, "ISIC_0000002_downsampled.jpg": b"\xff\xd8"}),
         TRUTH_2019: b"image,MEL,NV\r\nISIC_0000000,0.0,1.0\r\n",
         METADATA_2019: b"image,age_approx,lesion_id\r\nISIC_0000000,55,\r\n",
         IMAGES_2018: pack(IMAGES_2018, {"ISIC_0000000.jpg": b"\xff\xd8", "ISIC_0000000_superpixels.png": b"\x89PNG"}),
+        **{name: pack(name, {f"ISIC_000000{k}.jpg": b"\xff\xd8"}) for k, name in enumerate(IMAGES_2017.values())},
+        **dict.fromkeys(TRUTH_2017.values(), b"image_id,melanoma,seborrheic_keratosis\r\n"),
         MASKS_2018: pack(MASKS_2018, {"ISIC_0000000_segmentation.png": b"\x89PNG"}),
     }
 
@@ -174,7 +185,7 @@ def test_all_files_come_once_and_are_recorded(serve, capsys):
         }
     }
     assert list(records[server.url]) == sorted(FILES)
-    assert "recorded 5 of 5" in capsys.readouterr().out
+    assert "recorded 9 of 9" in capsys.readouterr().out
     assert not Path(".download").exists()
     assert all(path.stat().st_nlink == 1 for path in OUT.rglob("*.zip"))
     run_stage(server.url)  # again, held to the records
@@ -189,7 +200,7 @@ def test_the_official_bases_are_tried_in_order(serve, monkeypatch):
     monkeypatch.setattr(download, "OFFICIAL", (new.url, old.url))
     run_stage("isic")
     assert there() == official()
-    assert {entry[0] for entry in old.log} == {TRUTH_2019, IMAGES_2018, MASKS_2018}
+    assert {entry[0] for entry in old.log} == {file for file in FILES if file == TRUTH_2019 or file[:4] != "2019"}
     assert list(json.loads(RECORDS.read_text())) == ["isic"]
 
 
@@ -364,8 +375,9 @@ def test_an_altered_archive_is_held_to_the_record(serve):
 
 
 def test_a_page_instead_of_a_table_is_refused(serve):
-    with pytest.raises(InputError, match=rf"{METADATA_2019}: expected a table whose first column is image"):
-        run_stage(serve({**official(), METADATA_2019: b"<html>Please log in</html>"}).url)
+    for file in (METADATA_2019, TRUTH_2017["validation"]):
+        with pytest.raises(InputError, match=rf"{file}: expected a table whose first column is image or image_id"):
+            run_stage(serve({**official(), file: b"<html>Please log in</html>"}).url)
 
 
 def test_the_published_hashes_of_the_tables_are_recorded():
@@ -456,9 +468,10 @@ def test_an_unknown_source_lists_the_choices(source):
 
 def test_a_file_missing_in_a_folder_is_named_before_anything_is_copied(tmp_path):
     source = lay_out(tmp_path / "isic", official())
-    (source / MASKS_2018).unlink()
-    with pytest.raises(InputError, match=rf"{source / MASKS_2018}: not found; data.source must be a folder laid out"):
-        run_stage(str(source))
+    for missing in (IMAGES_2017["train"], MASKS_2018):
+        (source / missing).unlink()
+        with pytest.raises(InputError, match=rf"{source / missing}: not found; data.source must be a folder laid out"):
+            run_stage(str(source))
     assert not Path(".download").exists()
 
 

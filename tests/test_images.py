@@ -2,6 +2,8 @@
 
 import io
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,8 +122,6 @@ def test_rows_follow_the_table_whatever_the_workers(monkeypatch, tmp_path, raw):
     assert {name: a.shape for name, a in arrays.items()} == {
         "classify.npy": (96, 32, 32, 3), "gan.npy": (96, 64, 64, 3), "base.npy": (96, 96, 96, 3),
     }  # fmt: skip
-    import zipfile
-
     with zipfile.ZipFile(raw / isic.IMAGES_2019) as archive:
         member = next(m for m in archive.namelist() if names[5] in m)
         expected = images.fit(images.decode(archive.read(member), member), (64, 64), "squeeze")
@@ -134,6 +134,25 @@ def test_pairs_get_masks_beside_their_images(monkeypatch, tmp_path, raw):
     folder = run_resize(monkeypatch, tmp_path, raw, "isic2018", rows, workers=1)
     masks = np.load(folder / "segment_masks.npy")
     assert masks.shape == (60, 48, 64) and (masks[0, 12:36, 16:48] == 1).all() and masks[0].sum() == 24 * 32
+
+
+def test_each_image_of_2017_comes_from_its_archive(monkeypatch, tmp_path, raw):
+    truth = {part: pd.read_csv(raw / name)["image_id"] for part, name in isic.TRUTH_2017.items()}
+    rows = pd.concat([pd.DataFrame({"image": names, "archive": part}) for part, names in truth.items()])
+    rows = rows.sample(frac=1, random_state=0, ignore_index=True)
+    array = np.load(run_resize(monkeypatch, tmp_path, raw, "isic2017", rows) / "classify.npy")
+    assert array.shape == (36, 64, 64, 3)
+    for i in (rows.index[rows["archive"] == part][0] for part in truth):
+        with zipfile.ZipFile(raw / isic.IMAGES_2017[rows["archive"][i]]) as archive:
+            content = archive.read(f"{Path(archive.filename).stem}/{rows['image'][i]}.jpg")
+        assert (array[i] == images.fit(images.decode(content, "x"), (64, 64), "crop")).all()
+
+
+def test_an_image_that_its_archive_lacks_is_named(monkeypatch, tmp_path, raw):
+    first = pd.read_csv(raw / isic.TRUTH_2017["train"])["image_id"][0]
+    for key, message in (("validation", rf"Validation_Data\.zip: no image '{first}'"), ("test", "archive 'test'")):
+        with pytest.raises(InputError, match=message):
+            run_resize(monkeypatch, tmp_path, raw, "isic2017", pd.DataFrame({"image": [first], "archive": [key]}))
 
 
 def test_an_unreadable_image_leaves_nothing_behind(monkeypatch, tmp_path, raw):

@@ -45,17 +45,26 @@ def changed(path: str, value) -> dict:
         ("sort.folds", 1, "greater than or equal to 2"),
         ("resize.isic2020", {"crop_border": False, "arrays": {}}, "isic2020"),
         ("resize.isic2019.arrays.classify.fit", "stretch", "'squeeze' or 'crop'"),
-        ("color_correct.grey_edge", {}, "color_correct.grey_edge: unknown key"),
-        ("color_correct.shades_of_gray.p", 0, "greater than or equal to 1"),
+        ("color_correct.methods.grey_edge", {}, "color_correct.methods.grey_edge: unknown key"),
+        ("color_correct.methods.shades_of_gray.p", 0, "greater than or equal to 1"),
         ("classifiers.vgg16.images", "resized/isic2019/large", "no array 'resized/isic2019/large'"),
-        ("classifiers.vgg16.split", "thirds", "'standard' or 'balanced'"),
+        ("classifiers.vgg16.split", "thirds", "'standard', 'balanced', 'eighty', 'ham' or 'melanoma'"),
         ("classifiers.vgg16.generated", "DF", "expected none or AK"),
         ("classifiers.vgg16.architecture", "vgg17", "'vgg11', 'vgg16'"),
         ("classifiers.vgg16_balanced.generated", "AK", "generated: needs split standard"),
-        ("classifiers.vgg16.weights", "resnet18", "does not fit; expected none or vgg16"),
-        ("classifiers.vgg16.weights", "vgg16", "not fetched; add it to weights.names"),
+        ("classifiers.vgg16.weights", "data/weights/resnet18", "does not fit; expected none or data/weights/vgg16"),
+        ("classifiers.vgg16.weights", "data/weights/vgg16", "not fetched; add it to weights.names"),
         ("cross_validate.vgg16-1.fold", 2, "expected <classifier>-<fold>"),
         ("cross_validate.vgg16-1.classifier", "vgg99", "no block 'vgg99'"),
+        ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no block of that name and the same architecture"),
+        ("classifiers.vgg16.recipe", "b", "no 'b' in recipes"),
+        ("classifiers.c_base.split", "standard", "set isic2017, images resized/isic2017/classify and split standard"),
+        ("classifiers.c_masked_grey.images", "masked/isic2017_pink", "no array 'masked/isic2017_pink'"),
+        ("recipes.e.phase", [], "recipes.e.phase: unknown key"),
+        ("unet34.phases", [], "at least 1 item"),
+        ("unet34.folds", [0, 3], "less than or equal to 2"),
+        ("attention.b0.with", "vgg16", "expected a block of classifiers with split melanoma"),
+        ("cross_validate.vgg16-1.recipe", "e", "recipe: expected a, as classifiers has"),
         ("compare.confidence", 95, "less than 1"),
     ],
 )
@@ -105,10 +114,29 @@ def test_full_settings_are_the_papers(tmp_path):
     assert all(found.classifiers[n].epochs == 100 for n in study_a | {f"{n}_balanced" for n in study_a})
     assert found.resize["isic2019"].arrays["classify"].size == (256, 256)
     assert found.resize["isic2018"].arrays["segment"].size == (768, 1024)
-    assert {n for n in study_a if found.classifiers[n].weights != "none"} == {"resnet101", "wide_resnet"}
+    pretrained = {n for n in study_a if found.classifiers[n].weights != "data/weights/none"}
+    assert pretrained == {"resnet101", "wide_resnet"}
     gan, base = found.augment_gan, found.base_model
     assert (gan.epochs, gan.batch, gan.latent, gan.lr, gan.beta1, gan.images) == (1000, 32, 100, 1.5e-4, 0.5, 80)
     assert (base.epochs, base.steps, base.validation_steps, base.batch) == (25, 250, 60, 24)
+
+
+def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
+    full = settings.overlaid(BASE, yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8")))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(full))
+    found = params.load(tmp_path / "params.yaml")
+    c = {name: block for name, block in found.classifiers.items() if name.startswith("c_")}
+    assert len(c) == 13 and all((b.runs, b.batch, b.schedule) == (10, 16, "onecycle") for b in c.values())
+    for block in c.values():
+        assert [(p.epochs, p.lr, p.train) for p in block.phases] == [(4, 3e-3, "head"), (20, 3e-4, "all")]
+    assert found.resize["isic2017"].arrays["classify"] == params.Array(size=(224, 224), fit="crop")
+    e = [found.classifiers[f"e_m{k}"] for k in range(8)]
+    assert [b.schedule for b in e] == ["none", "step", "cosine", "restarts"] * 2
+    assert [b.epochs for b in e] == [20] * 4 + [40] * 4 and all(b.tta and b.split == "eighty" for b in e)
+    assert [b.augment for b in e] == [()] * 4 + [("heavy",)] * 4
+    sizes = [found.resize["isic2018"].arrays[phase.array].size for phase in found.unet34.phases]
+    assert sizes == [(128, 128)] * 2 + [(256, 256)] * 2 and all(p.epochs == 30 for p in found.unet34.phases)
+    assert found.unet34.folds == (0, 1, 2) and found.unet34.encoder == "resnet34"
 
 
 def test_a_bad_setting_leaves_params_as_they_were(tmp_path, monkeypatch):

@@ -15,9 +15,9 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-# One small classifier, its fold 1, one block with generated images; every other stage once.
-KEPT = {"classifiers": ["residual", "residual_gan", "alexnet_balanced"], "cross_validate": ["residual-1"]}
-KEPT |= {"base_models": ["base_64", "base_64_ak"], "color_correct": ["shades_of_gray"]}
+# A few classifiers, a fold, a block with generated images, a pair with and without attention; every other stage once.
+KEPT = {"classifiers": ["residual", "residual_gan", "alexnet_balanced", "c_b0", "c_b0_arl", "d_snap", "d_crop"]}
+KEPT |= {"cross_validate": ["residual-1"], "base_models": ["base_64", "base_64_ak"], "attention": ["b0"]}
 
 
 def sh(folder: Path, *command: str) -> str:
@@ -56,6 +56,8 @@ def project(tmp_path_factory) -> Path:
         found.update(overlaid(found, tiny))
         for section, kept in KEPT.items():
             found[section] = {k: v for k, v in found[section].items() if k in kept}
+        found["color_correct"] = {"sets": ["isic2019"], "methods": {"shades_of_gray": {"p": 6}}}
+        found["unet34"]["folds"] = [0]
 
     edit(folder, shrink)
     sh(folder, "git", "init", "-q")
@@ -85,8 +87,8 @@ def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cach
 
 
 NEW = (
-    "architecture: residual, images: resized/isic2019/classify, split: standard, "
-    "generated: none, weights: none, epochs: 1, seed: 7"
+    "architecture: residual, recipe: a, set: isic2019, images: resized/isic2019/classify, split: standard, "
+    "generated: none, weights: data/weights/none, epochs: 1, seed: 7"
 )
 
 
@@ -110,6 +112,7 @@ def test_two_versions_are_set_side_by_side(project):
 
 def test_the_same_stage_again_gives_the_same_bytes(project):
     lock = (project / "dvc.lock").read_text(encoding="utf-8")
-    stages = ["download", "sort", "resize@isic2019", "segment", "augment_gan", "train@residual", "compare"]
+    stages = ["download", "sort", "resize@isic2019", "segment", "unet34@0", "augment_gan", "train@residual"]
+    stages += ["train@c_b0_arl", "attention@b0", "compare"]
     sh(project, "dvc", "repro", "-f", "-s", *stages)
     assert (project / "dvc.lock").read_text(encoding="utf-8") == lock

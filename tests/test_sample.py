@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, label
 
-from lesions import drawing, isic, sample
+from lesions import archive, drawing, isic, sample
 from lesions.errors import InputError
 from lesions.params import Sample
 
@@ -33,9 +33,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def members(path: Path, ending: str) -> dict[str, bytes]:
     """Image name -> content, of the members that end with `ending`."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(ending)]
-        return {Path(name).name.removesuffix(ending): archive.read(name) for name in names}
+    with zipfile.ZipFile(path) as file:
+        names = [name for name in file.namelist() if name.endswith(ending)]
+        return {Path(name).name.removesuffix(ending): file.read(name) for name in names}
 
 
 def photographs(name: str, count: int) -> list[drawing.Photograph]:
@@ -50,11 +50,14 @@ def sums(folder: Path) -> dict[str, str]:
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
     cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1]]
     assert list(sample._drawn(cases, 3, 1)) == list(sample._drawn(cases, 3, 2))
-    monkeypatch.setattr(sample, "draw_case", lambda case, seed: [sample.File(n, n.encode(), b"") for n in case.names])
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(content, "JPEG")
+    blank = content.getvalue()
+    monkeypatch.setattr(sample, "draw_case", lambda case, seed: [sample.File(n, blank, b"") for n in case.names])
     sample.write(tmp_path / "a", SMALL, workers=1)
     sample.write(tmp_path / "b", SMALL, workers=1)
     assert sums(tmp_path / "a") == sums(tmp_path / "b")
-    for name in (isic.TRUTH_2019, isic.METADATA_2019):
+    for name in (isic.TRUTH_2019, isic.METADATA_2019, *isic.TRUTH_2017.values()):
         assert (tmp_path / "a" / name).read_bytes() == (raw / name).read_bytes()
 
 
@@ -68,12 +71,12 @@ def test_the_files_hold_what_is_drawn_now(raw):
 
 def test_only_the_official_files_are_there(raw):
     assert {str(p.relative_to(raw)) for p in raw.rglob("*") if p.is_file()} == set(isic.FILES)
-    for name in (isic.IMAGES_2019, isic.IMAGES_2018, isic.MASKS_2018):
-        with zipfile.ZipFile(raw / name) as archive:
-            assert {Path(n).parts[0] for n in archive.namelist()} == {Path(name).stem}
-            assert f"{Path(name).stem}/LICENSE.txt" in archive.namelist()
-            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-            assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+    for name in (isic.IMAGES_2019, isic.IMAGES_2018, isic.MASKS_2018, *isic.IMAGES_2017.values()):
+        with zipfile.ZipFile(raw / name) as file:
+            assert {Path(n).parts[0] for n in file.namelist()} == {Path(name).stem}
+            assert f"{Path(name).stem}/LICENSE.txt" in file.namelist()
+            assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            assert {entry.compress_type for entry in file.infolist()} == {zipfile.ZIP_STORED}
 
 
 def test_csvs_are_as_published(raw):
@@ -134,6 +137,66 @@ def test_2018_shares_its_pictures_with_2019_but_for_one(raw):
     assert len(shared) == SMALL.pairs - 1
     assert all(in_2018[name] == in_2019[name] for name in shared)
     assert set(in_2018) == set(members(raw / isic.MASKS_2018, "_segmentation.png"))
+
+
+def test_2017_shares_its_pictures_labels_and_no_lesion_between_its_parts(raw):
+    in_2019 = {isic.canonical(name): jpeg for name, jpeg in members(raw / isic.IMAGES_2019, ".jpg").items()}
+    label_of = {isic.canonical(r["image"]): next(c for c in isic.CLASSES if r[c] == "1.0")
+                for r in rows(raw / isic.TRUTH_2019)}  # fmt: skip
+    lesion_of = {isic.canonical(r["image"]): r["lesion_id"] or r["image"] for r in rows(raw / isic.METADATA_2019)}
+    lesions = {}
+    for part in ("train", "validation"):
+        pictures, truth = members(raw / isic.IMAGES_2017[part], ".jpg"), rows(raw / isic.TRUTH_2017[part])
+        text = (raw / isic.TRUTH_2017[part]).read_bytes()
+        assert text.startswith(b"image_id,melanoma,seborrheic_keratosis\r\nISIC_")
+        assert text.count(b"\r\n") == text.count(b"\n") == len(pictures) + 1
+        assert sorted(pictures) == [row["image_id"] for row in truth]
+        for row in truth:
+            name = row["image_id"]
+            assert pictures[name] == in_2019[name]
+            scores = {"MEL": ("1.0", "0.0"), "BKL": ("0.0", "1.0"), "NV": ("0.0", "0.0")}[label_of[name]]
+            assert (row["melanoma"], row["seborrheic_keratosis"]) == scores
+        lesions[part] = {lesion_of[name] for name in pictures}
+    assert not lesions["train"] & lesions["validation"]
+
+
+def test_each_picture_of_2017_has_superpixels(raw):
+    for name in isic.IMAGES_2017.values():
+        pictures, superpixels = members(raw / name, ".jpg"), members(raw / name, "_superpixels.png")
+        assert set(pictures) == set(superpixels) == set(archive.members(raw / name, (".jpg", ".jpeg", ".png")))
+        for image, png in superpixels.items():
+            pixels = np.asarray(Image.open(io.BytesIO(png))).astype(int)
+            assert pixels.shape[:2] == Image.open(io.BytesIO(pictures[image])).size[::-1]
+            numbers = np.unique(pixels @ [1, 256, 65536])
+            assert numbers.tolist() == list(range(len(numbers))) and len(numbers) > 4
+
+
+LEAST = {"train": {"MEL": 8, "BKL": 6, "NV": 20}, "validation": {"MEL": 4, "BKL": 4, "NV": 8}}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("images", "pairs", "least"), [(640, 160, LEAST), (240, 40, None)])
+def test_2017_has_enough_of_each_class_in_each_part(images, pairs, least, seed):
+    wanted = Sample(seed=seed, images=images, pairs=pairs)
+    cases = sample.plan(wanted)
+    label_of = {name: case.label for case in cases for name in case.names}
+    for part, chosen in sample.challenge_2017(cases, wanted).items():
+        counts = Counter(label_of[name] for name in chosen)
+        assert set(counts) == {"MEL", "BKL", "NV"} and len(set(chosen)) == len(chosen)
+        assert all(counts[name] >= (least[part][name] if least else 2) for name in counts)
+        if part == "train":
+            real = sample.TRAINING_2017
+            assert [counts[n] / len(chosen) for n in real] == pytest.approx(
+                [real[n] / sum(real.values()) for n in real], abs=0.02
+            )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_class_has_ham_lesions_for_three_parts(seed):
+    lesions = Counter(
+        case.label for case in sample.plan(Sample(seed=seed, images=240, pairs=40)) if case.lesion_id[:4] == "HAM_"
+    )
+    assert min(lesions[name] for name in isic.CLASSES) >= sample.HAM_LESIONS
 
 
 def test_masks_are_whole(raw):

@@ -19,7 +19,7 @@ def edit(path, change):
 
 def test_one_row_an_image_with_label_lesion_and_roles(raw):
     table = sort.sort_2019(raw, SORT)
-    assert list(table) == ["image", "lesion", "label", *(f"cv{k}" for k in range(5)), "balanced"]
+    assert list(table) == ["image", "lesion", "label", *(f"cv{k}" for k in range(5)), "balanced", "eighty"]
     assert len(table) == 96 and table["label"].value_counts().eq(12).all()
     unknown = table["lesion"].str.startswith("ISIC_")
     assert unknown.sum() == 8 and not table.loc[unknown, "lesion"].str.contains("downsampled").any()
@@ -27,11 +27,80 @@ def test_one_row_an_image_with_label_lesion_and_roles(raw):
 
 def test_pairs_play_the_part_they_have_in_2019(raw):
     table = sort.sort_2019(raw, SORT)
-    pairs = sort.sort_2018(raw, table, SORT)
+    melanoma = sort.sort_2017(raw, table)
+    pairs = sort.sort_2018(raw, table, melanoma, SORT)
     part = dict(zip(table["image"].map(isic.canonical), table["cv0"], strict=True))
     shared = pairs[pairs["image"].isin(part)]
     assert len(pairs) == 60 and len(shared) == 59
-    assert (shared["split"] == shared["image"].map(part)).all()
+    validated = shared["image"].isin(melanoma.loc[melanoma["split"] == "val", "image"])
+    assert validated.sum() == 12 and (shared.loc[validated, "split"] == "test").all()
+    assert (shared["split"] == shared["image"].map(part))[~validated].all()
+
+
+def test_the_unet_does_not_learn_from_other_photographs_of_a_validated_lesion(raw):
+    """Two photographs of one lesion, of which ISIC 2017 validates one: both pairs are test."""
+    table = sort.sort_2019(raw, SORT)
+    melanoma = sort.sort_2017(raw, table)
+    image = melanoma.loc[(melanoma["split"] == "val") & melanoma["lesion"].str.startswith("HAM_"), "image"].iloc[0]
+    only = melanoma[(melanoma["image"] == image) | (melanoma["split"] == "train")]
+    lesion = table.loc[table["image"] == image, "lesion"].item()
+    both = table.loc[table["lesion"] == lesion, "image"].map(isic.canonical)
+    for role in ("train", "val"):
+        pairs = sort.sort_2018(raw, table.assign(cv0=table["cv0"].where(table["lesion"] != lesion, role)), only, SORT)
+        assert len(both) == 2 and (pairs.loc[pairs["image"].isin(both), "split"] == "test").all()
+
+
+def test_three_folds_of_equal_size_hold_lesions_together(raw):
+    table = sort.sort_2019(raw, SORT)
+    melanoma = sort.sort_2017(raw, table)
+    pairs = sort.sort_2018(raw, table, melanoma, SORT)
+    sizes = pairs["fold"].value_counts()
+    assert set(sizes.index) == {0, 1, 2} and sizes.max() - sizes.min() <= 1
+    lesion = sort.lesions(pairs["image"], table)
+    assert pairs["fold"].groupby(lesion).nunique().max() == 1
+    other = sort.sort_2018(raw, table, melanoma, SORT.model_copy(update={"seed": 1}))
+    assert not pairs["fold"].equals(other["fold"])
+
+
+def test_isic_2017_keeps_its_parts_and_takes_2019s_labels_and_lesions(raw):
+    table = sort.sort_2019(raw, SORT)
+    melanoma = sort.sort_2017(raw, table)
+    assert list(melanoma) == ["image", "archive", "lesion", "label", "split"]
+    assert melanoma["archive"].value_counts().to_dict() == {"train": 24, "validation": 12}
+    assert (melanoma["split"] == melanoma["archive"].replace("validation", "val")).all()
+    in_2019 = table.assign(image=table["image"].map(isic.canonical)).set_index("image").loc[melanoma["image"]]
+    assert melanoma["label"].tolist() == in_2019["label"].tolist()
+    assert melanoma["lesion"].tolist() == in_2019["lesion"].tolist()
+    alone = sort.sort_2017(raw, table[table["image"] != "ISIC_0000000"])
+    assert alone.loc[alone["image"] == "ISIC_0000000", "lesion"].item() == "ISIC_0000000"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("1.0,0.0", "1.0,1.0", 1), r"line 2 \(ISIC_0000000\): 2 labels; expected one at most"),
+        (lambda t: t + "ISIC_0000000,0.0,0.0\r\n", "ISIC_0000000 stands twice"),
+        (lambda t: t + "ISIC_0555555,1.0,0.0\r\n", "1 rows without image in the archive, ISIC_0555555"),
+        (lambda t: t.replace("ISIC_0000000,1.0,0.0\r\n", ""), "1 images of the archive without row, ISIC_0000000"),
+        (lambda t: t.replace("1.0", "2.0", 1), "expected 0.0 or 1.0"),
+        (lambda t: t.replace("image_id", "image", 1), "no column image_id"),
+        (lambda t: t.replace("1.0,0.0", "0.0,0.0"), "class MEL: no image; expected images with and without melanoma"),
+    ],
+)
+def test_a_bad_row_of_2017_is_named(raw, change, message):
+    edit(raw / isic.TRUTH_2017["train"], change)
+    with pytest.raises(InputError, match=message) as error:
+        sort.sort_2017(raw, sort.sort_2019(raw, SORT))
+    assert str(raw / isic.TRUTH_2017["train"]) in str(error.value)
+
+
+def test_an_image_in_both_parts_of_2017_is_named(raw):
+    truth, archive = raw / isic.TRUTH_2017["validation"], raw / isic.IMAGES_2017["validation"]
+    edit(truth, lambda t: t.replace("ISIC_0000064", "ISIC_0000000"))
+    names = pd.read_csv(truth)["image_id"]
+    write_zip(archive, {f"{name}.jpg": jpeg(np.random.default_rng(0)) for name in names})
+    with pytest.raises(InputError, match="image ISIC_0000000 is in the training part too"):
+        sort.sort_2017(raw, sort.sort_2019(raw, SORT))
 
 
 def test_twins_are_one_lesion(raw, tmp_path):
@@ -95,7 +164,8 @@ def test_a_pair_without_mask_is_named(raw):
     rng = np.random.default_rng(0)
     write_zip(raw / isic.IMAGES_2018, {"ISIC_0000777.jpg": jpeg(rng)})
     with pytest.raises(InputError, match="rows without image in the images"):
-        sort.sort_2018(raw, sort.sort_2019(raw, SORT), SORT)
+        table = sort.sort_2019(raw, SORT)
+        sort.sort_2018(raw, table, sort.sort_2017(raw, table), SORT)
 
 
 def test_a_class_without_an_image_is_named(raw):

@@ -6,7 +6,7 @@ import pytest
 
 from lesions import splits, tables
 from lesions.errors import InputError
-from lesions.isic import BALANCED_CLASSES, CLASSES, MERGED
+from lesions.isic import BALANCED_CLASSES, CLASSES, HAM_CLASSES, MERGED
 from tests.conftest import COUNTS, FULL_CSVS
 
 # Table 3.2 of study B.
@@ -20,7 +20,7 @@ def made_up() -> pd.DataFrame:
         lesion = 0
         while count:
             size = min(count, int(rng.choice([1, 2, 3, 4, 6, 31], p=[0.55, 0.25, 0.1, 0.06, 0.038, 0.002])))
-            rows += [(f"{label}_{lesion}", label)] * size
+            rows += [(f"{('HAM', 'BCN')[lesion % 2]}_{label}_{lesion}", label)] * size
             lesion, count = lesion + 1, count - size
     table = pd.DataFrame(rows, columns=["lesion", "label"]).sample(frac=1, random_state=1, ignore_index=True)
     return table.assign(image=[f"ISIC_{i:07d}" for i in range(len(table))])
@@ -37,7 +37,8 @@ def official() -> pd.DataFrame:
 def full(request) -> pd.DataFrame:
     table, rng = request.param(), np.random.default_rng(0)
     table = table.join(splits.folds(table, 5, 0.125, rng))
-    return table.assign(balanced=splits.balanced(table, 0.125, 0.2, rng))
+    table = table.assign(balanced=splits.balanced(table, 0.125, 0.2, rng))
+    return table.assign(eighty=splits.eighty(table, np.random.default_rng(1)))
 
 
 def test_counts_of_table_5_1_and_percentages_of_table_3_2(full):
@@ -46,7 +47,9 @@ def test_counts_of_table_5_1_and_percentages_of_table_3_2(full):
         assert 100 * COUNTS[label] / len(full) == pytest.approx(percent, abs=0.011)
 
 
-@pytest.mark.parametrize("split", ["standard", "holdout", "balanced", "cv0", "cv1", "cv2", "cv3", "cv4"])
+@pytest.mark.parametrize(
+    "split", ["standard", "holdout", "balanced", "eighty", "ham", "cv0", "cv1", "cv2", "cv3", "cv4"]
+)
 def test_no_lesion_on_two_sides(full, split):
     chosen = full.assign(role=splits.roles(full, split)).query("role != ''")
     assert chosen.groupby("lesion")["role"].nunique().max() == 1
@@ -81,6 +84,52 @@ def test_balanced_has_1987_of_each_of_five_classes(full):
     assert counts.index.isin([*BALANCED_CLASSES]).all() and MERGED in counts
     shares = splits.roles(chosen, "balanced").value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_eighty_ten_ten_in_every_class(full):
+    roles = splits.roles(full, "eighty")
+    for label in CLASSES:
+        shares = roles[full["label"] == label].value_counts(normalize=True)
+        assert [shares[part] for part in ("train", "val", "test")] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+
+
+def test_ham_is_cv0_without_the_other_sources(full):
+    roles, of_ham = splits.roles(full, "ham"), full["lesion"].str.startswith("HAM_")
+    assert (roles[of_ham] == full.loc[of_ham, "cv0"]).all() and (roles[~of_ham] == "").all()
+    labels = splits.labels(full, "ham")
+    for part in ("train", "val", "test"):
+        assert set(labels[roles == part]) == set(splits.classes("ham")) == set(HAM_CLASSES)
+    assert (labels[full["label"].isin(["AK", "SCC"])] == "AKIEC").all()
+
+
+def test_ham_is_the_training_set_of_isic_2018_task_3():
+    """10,015 images; the counts of its seven classes are the challenge's."""
+    table = official()
+    labels = splits.labels(table, "ham")[table["lesion"].str.startswith("HAM_")]
+    expected = {"MEL": 1113, "NV": 6705, "BCC": 514, "AKIEC": 327, "BKL": 1099, "DF": 115, "VASC": 142}
+    assert labels.value_counts().to_dict() == expected
+
+
+def test_a_class_of_few_ham_lesions_reaches_every_part():
+    """DF is in the training part only: its smallest lesion goes to test, the next to val; other classes stay."""
+    rows = [("HAM_a", "DF", "train")] * 3 + [("HAM_b", "DF", "train")] * 2 + [("HAM_c", "DF", "train")]
+    rows += [(f"HAM_{part}", "NV", part) for part in ("train", "val", "test")] + [("BCN_d", "DF", "test")]
+    table = pd.DataFrame(rows, columns=["lesion", "label", "cv0"])
+    roles = splits.roles(table, "ham").groupby(table["lesion"]).unique().str.join(" ").to_dict()
+    assert roles == {
+        "HAM_a": "train", "HAM_b": "val", "HAM_c": "test",
+        "HAM_train": "train", "HAM_val": "val", "HAM_test": "test", "BCN_d": "",
+    }  # fmt: skip
+    assert table["cv0"].eq("train").sum() == 7
+
+
+def test_melanoma_against_the_rest_in_the_official_parts():
+    table = pd.DataFrame({"label": ["MEL", "BKL", "NV"], "split": ["train", "val", "val"]})
+    assert splits.classes("melanoma") == ("OTHER", "MEL")
+    assert splits.labels(table, "melanoma").tolist() == ["MEL", "OTHER", "OTHER"]
+    assert splits.roles(table, "melanoma").tolist() == ["train", "val", "val"]
+    with pytest.raises(InputError, match="no split 'melanoma'"):
+        splits.roles(table.drop(columns="split"), "melanoma")
 
 
 def test_large_lesions_do_not_gather_in_one_part(full):

@@ -1,0 +1,94 @@
+"""Attention (study C, experiments 3 and 4): what ARL learnt, and where two networks look.
+
+    python -m stages.attention resnet
+
+Reads the blocks `without` and `with` that the pair in params.yaml names: their best states of the first run, and the
+history of the one with ARL; writes
+  plots/attention/<pair>/alpha.png      each block's α by epoch, first run
+  plots/attention/<pair>/grad_cam.png   validation images, Grad-CAM of the true class without and with ARL
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from lesions import checkpoints, classifiers, gradcam, params, splits, training
+from lesions.errors import run
+from lesions.feed import Feed, load, normalised, unit
+from lesions.files import read_csv, replacing_folder
+
+SHOWN = 6  # images, half of them melanoma
+CHECKPOINT = "accuracy"
+
+
+def alpha_figure(history: pd.DataFrame) -> Figure:
+    """A line a block, from the first (dark) to the last (light)."""
+    columns = [column for column in history if column.startswith("alpha_")]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="α", title="Attention residual learning: α of each block")
+    for place, column in enumerate(columns):
+        shade = str(0.75 * place / max(1, len(columns) - 1))
+        axes.plot(history["epoch"], history[column], color=shade, label=column.removeprefix("alpha_"))
+    axes.axhline(0, linewidth=0.5)
+    figure.legend(loc="outside right upper", fontsize="x-small")
+    return figure
+
+
+def cam_figure(images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str]) -> Figure:
+    """Rows: the images uint8 n×H×W×3, then one network a row, its maps (0..1, n×H×W) laid over them."""
+    figure = Figure(figsize=(2 * len(images), 2.1 * (1 + len(maps))), layout="constrained")
+    for row, (name, heat) in enumerate([("image", None), *maps.items()]):
+        for column, image in enumerate(images):
+            axes = figure.add_subplot(1 + len(maps), len(images), 1 + row * len(images) + column)
+            axes.imshow(image)
+            if heat is not None:
+                axes.imshow(heat[column], cmap="jet", alpha=0.45, vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(labels[column], fontsize="small")
+            if column == 0:
+                axes.set_ylabel(name, fontsize="small")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair", help="a block of params.yaml: attention")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/train"))
+    parser.add_argument("--histories", type=Path, default=Path("plots/train"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/attention"))
+    args = parser.parse_args()
+    pair = params.read(f"attention.{args.pair}").attention
+    blocks = {name: params.read(f"classifiers.{name}").classifiers for name in (pair.without, pair.with_)}
+    compute = params.read("train", "recipes", "compute").compute
+
+    device, block = training.prepare(compute, 0), blocks[pair.with_]
+    table = read_csv(args.data / f"sorted/{block.set}.csv", ("image", "label", "split"), "stages.sort")
+    classes, labels = splits.classes(block.split), splits.labels(table, block.split)
+    rows = np.flatnonzero(splits.roles(table, block.split) == "val")
+    chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])
+    truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)
+    pictures, maps = None, {}
+    for name, of in blocks.items():
+        pixels = load(args.data / f"{of.images}.npy", len(table))
+        model = classifiers.build(of.architecture, len(classes), None, of.dropout)
+        model.load_state_dict(checkpoints.load(args.models / name / f"{CHECKPOINT}.pt"))
+        model.to(device).eval()
+        images = normalised(unit(Feed([pixels], device).batch(chosen)))
+        maps[name] = gradcam.grad_cam(model, gradcam.target_layer(model), images, truth).cpu().numpy()
+        pictures = pixels[chosen]
+    history = read_csv(args.histories / pair.with_ / "history.csv", ("epoch",), f"stages.train {pair.with_}")
+    if "seed" in history:
+        history = history[history["seed"] == history["seed"].iloc[0]]
+    with replacing_folder(args.plots / args.pair) as folder:
+        alpha_figure(history).savefig(folder / "alpha.png", dpi=100)
+        cam_figure(pictures, maps, labels.iloc[chosen].to_list()).savefig(folder / "grad_cam.png", dpi=100)
+
+
+if __name__ == "__main__":
+    run(main)

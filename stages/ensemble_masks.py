@@ -1,0 +1,65 @@
+"""Ensemble masks (study D): the mean of the folds' probabilities on the test part that none of them saw.
+
+    python -m stages.ensemble_masks
+
+Reads data/predictions/unet34/<fold>.{csv,npy} of the folds in params.yaml, data/sorted/isic2018.csv and the masks at
+the last phase's size; writes
+  data/predictions/unet34.csv   image, fold (0 …: the fold's own images; ensemble: the test part), jaccard, dice
+  metrics/unet34.json           mean Jaccard, thresholded Jaccard and Dice of all folds' own images and of the ensemble
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lesions import metrics, params
+from lesions.errors import InputError, run
+from lesions.feed import load
+from lesions.files import read_array, read_csv, write_csv, write_json
+
+
+def overlaps(guess: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Jaccard and Dice of bool N×H×W masks, image by image."""
+    both, either = (guess & truth).sum(axis=(1, 2)), (guess | truth).sum(axis=(1, 2))
+    return metrics.jaccard(both, either), metrics.dice(both, either)
+
+
+def scores(table: pd.DataFrame) -> dict[str, float]:
+    found = {"jaccard": table["jaccard"].mean(), "dice": table["dice"].mean()}
+    found["jaccard_thresholded"] = metrics.thresholded(table["jaccard"].to_numpy()).mean()
+    return {name: round(float(value), 6) for name, value in found.items()} | {"images": len(table)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/unet34.json"))
+    args = parser.parse_args()
+    setting = params.read("unet34").unet34
+
+    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split"), "stages.sort")
+    test = np.flatnonzero(table["split"] == "test")
+    truth = load(args.data / f"resized/isic2018/{setting.phases[-1].array}_masks.npy", len(table))[test] > 0
+    folder, tables, total = args.data / "predictions/unet34", [], np.zeros(truth.shape, np.uint32)
+    for fold in setting.folds:
+        found = read_array(folder / f"{fold}.npy")
+        if found.shape != truth.shape:
+            raise InputError(
+                f"{folder / f'{fold}.npy'}: {found.shape}; expected {truth.shape}: run stages.unet34 {fold}"
+            )
+        total += found
+        scored = read_csv(folder / f"{fold}.csv", ("image", "jaccard", "dice"), f"stages.unet34 {fold}")
+        tables.append(scored.assign(fold=str(fold)))
+    jaccards, dices = overlaps(2 * total > 255 * len(setting.folds), truth)
+    ensemble = pd.DataFrame(
+        {"image": table["image"].iloc[test], "jaccard": jaccards, "dice": dices, "fold": "ensemble"}
+    )
+    folds = pd.concat(tables)
+    write_csv(args.data / "predictions/unet34.csv", pd.concat([folds, ensemble])[["image", "fold", "jaccard", "dice"]])
+    write_json(args.metrics, {"folds": scores(folds), "ensemble": scores(ensemble)})
+
+
+if __name__ == "__main__":
+    run(main)

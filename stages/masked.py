@@ -1,0 +1,46 @@
+"""Masked: the images of a set with the U-Net's mask put to use (study C, experiment 1; study D, CropBest).
+
+    python -m stages.masked isic2017_grey
+
+grey: colour inside the lesion, grey-scale outside; flat: 128 outside; crop: the lesion's box, squeezed to the size of
+the image. An image without a found lesion stays as it is. Reads data/resized/<set>/classify.npy and
+data/masks/<set>.npy and .csv; writes
+  data/masked/<name>.npy         uint8 N×H×W×3
+  plots/masked/<name>.png        before above after
+"""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lesions import masking, params
+from lesions.errors import InputError, run
+from lesions.files import new_array, read_array, read_csv, replacing
+from lesions.images import before_after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="a block of params.yaml: masked")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/masked"))
+    args = parser.parse_args()
+    chosen = params.read(f"masked.{args.name}").masked
+
+    images = read_array(args.data / f"resized/{chosen.set}/classify.npy")
+    masks = read_array(args.data / f"masks/{chosen.set}.npy")
+    sides = ("top", "left", "bottom", "right")
+    boxes = read_csv(args.data / f"masks/{chosen.set}.csv", sides, "stages.mask")[list(sides)].to_numpy()
+    if not images.shape[:3] == masks.shape or len(boxes) != len(images):
+        raise InputError(f"data/masks/{chosen.set}.npy: {masks.shape}; expected {images.shape[:3]}: run the mask stage")
+    apply = masking.STYLES[chosen.style]
+    with new_array(args.data / f"masked/{args.name}.npy", images.shape) as out:
+        for row, image in enumerate(tqdm(images, desc=args.name, unit="image")):
+            out[row] = apply(image, masks[row], boxes[row])
+        with replacing(args.plots / f"{args.name}.png") as part:
+            before_after(images, out).save(part, "PNG")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,117 @@
+"""Unet34 (study D): a U-Net grown from small images to large ones, one of three folds.
+
+    python -m stages.unet34 0
+
+Every phase of `unet34` in params.yaml (array of images, what learns, epochs) begins with a learning-rate range test and
+goes on under one-cycle at the rate it suggests; the weights pass from phase to phase. Reads data/sorted/isic2018.csv
+(its test part is held out from all folds) and data/resized/isic2018; writes
+  models/unet34/<fold>.pt                 the state of the highest Jaccard at the last phase's size
+  data/predictions/unet34/<fold>.csv      image, jaccard, dice of the fold's images, which this model never saw
+  data/predictions/unet34/<fold>.npy      uint8 n×H×W, probabilities × 255 of the held-out test part, for the ensemble
+  metrics/unet34/<fold>.json              rates found, mean Jaccard, thresholded Jaccard and Dice of the fold
+  plots/unet34/<fold>/history.csv, range_<phase>.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lesions import checkpoints, metrics, params, range_test, training, unet
+from lesions.errors import run
+from lesions.files import new_array, read_csv, replacing_folder, write_csv, write_json
+from lesions.freezing import freeze
+from lesions.segmentation import Pairs, loss_of
+
+CHECKPOINTS = ("jaccard",)
+
+
+def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
+    """Rows to train on, to validate on (the fold), and the test part that no fold sees."""
+    test, mine = table["split"] == "test", table["fold"] == fold
+    return {
+        "train": np.flatnonzero(~test & ~mine),
+        "val": np.flatnonzero(~test & mine),
+        "test": np.flatnonzero(test),
+    }
+
+
+def grow(
+    model: nn.Module, pairs: Pairs, phase: params.ArrayPhase, recipe: params.Optimisation, loss: str,
+    compute: params.Compute, device: torch.device, name: str,
+) -> tuple[training.Fit, pd.DataFrame, float]:  # fmt: skip
+    """One phase: freeze, find the rate, train at it. Returns what was trained, the range test's curve and the rate."""
+    freeze(model, phase.train)
+    curve, rate = range_test.find(model, recipe, compute, device, lambda: pairs.batches(0, recipe)[1], loss_of(loss))
+    leg = params.Phase(epochs=phase.epochs, lr=rate, train=phase.train)
+    found = training.fit(
+        model, recipe.model_copy(update={"phases": (leg,)}), compute, device,
+        batches=lambda epoch: pairs.batches(epoch, recipe), loss_of=loss_of(loss),
+        validate=lambda model: pairs.validate(model, recipe, loss, compute), keep=CHECKPOINTS, name=name,
+    )  # fmt: skip
+    return found, curve, rate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fold", type=int)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/unet34"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/unet34"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/unet34"))
+    args = parser.parse_args()
+    chosen = params.read("unet34", "compute")
+    setting, compute = chosen.unet34, chosen.compute
+
+    device = training.prepare(compute, setting.seed)
+    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split", "fold"), "stages.sort")
+    rows = parts(table, args.fold)
+    model = unet.build(setting.encoder, None if setting.weights == "none" else args.data / "weights" / setting.weights)
+    model.to(device, memory_format=torch.channels_last)
+    histories, curves, rates = [], [], []
+    for number, phase in enumerate(setting.phases, start=1):
+        pairs = Pairs(args.data / f"resized/isic2018/{phase.array}.npy", rows, len(table), device)
+        recipe = params.Optimisation(
+            epochs=phase.epochs, batch=setting.batch, optimizer=setting.optimizer, lr=1.0, schedule="onecycle",
+            weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
+        )  # fmt: skip
+        name = f"unet34-{args.fold}-{number}"
+        found, curve, rate = grow(model, pairs, phase, recipe, setting.loss, compute, device, name)
+        histories.append(found.history.assign(phase=number))
+        curves.append(curve)
+        rates.append(rate)
+
+    _, state = found.best["jaccard"]
+    model.load_state_dict(state)
+    mean, jaccards, dices = pairs.score(model, "val", recipe, setting.loss, compute)
+    history = pd.concat(histories, ignore_index=True)
+    history["epoch"] = np.arange(1, len(history) + 1)
+
+    checkpoints.save_one(args.models / f"{args.fold}.pt", state)
+    scored = table[["image"]].iloc[rows["val"]].assign(jaccard=jaccards, dice=dices)
+    write_csv(args.data / f"predictions/unet34/{args.fold}.csv", scored)
+    shape = (len(rows["test"]), *pairs.pixels.shape[1:3])
+    with new_array(args.data / f"predictions/unet34/{args.fold}.npy", shape) as out:
+        for start in range(0, len(out), setting.batch):
+            batch = pairs.images.batch(rows["test"][start : start + setting.batch])
+            p = unet.probabilities(model, batch, compute)
+            out[start : start + setting.batch] = (255 * p).round().byte().cpu().numpy()
+    scores = {"loss": mean, "jaccard": jaccards.mean(), "dice": dices.mean()}
+    scores["jaccard_thresholded"] = metrics.thresholded(jaccards).mean()
+    found = {"fold": {k: round(float(v), 6) for k, v in scores.items()}}
+    found |= {
+        "lr": [float(f"{rate:.4g}") for rate in rates],
+        "images": {role: len(index) for role, index in rows.items()},
+    }
+    write_json(args.metrics / f"{args.fold}.json", found)
+    with replacing_folder(args.plots / str(args.fold)) as folder:
+        write_csv(folder / "history.csv", history)
+        for number, (curve, rate) in enumerate(zip(curves, rates, strict=True), start=1):
+            range_test.figure(curve, rate).savefig(folder / f"range_{number}.png", dpi=100)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,190 @@
+"""Schedules against their published formulas, and the learning-rate range test."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lesions import params, range_test, schedules
+from lesions.errors import InputError
+
+COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
+CPU = torch.device("cpu")
+
+
+def rates(name: str, steps: int, cycles: int = 1, start: tuple[float, ...] = (0.1,)) -> np.ndarray:
+    """The rate of each group at each step: float steps×groups."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in start]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    schedule, found = schedules.schedule_for(optimizer, name, steps, cycles), []
+    for _ in range(steps):
+        found.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return np.array(found)
+
+
+def test_none_is_constant():
+    assert (rates("none", 7) == 0.1).all()
+
+
+def test_step_drops_to_a_fifth_after_three_quarters():
+    found = rates("step", 20)[:, 0]
+    assert found == pytest.approx([0.1] * 15 + [0.02] * 5)
+
+
+def test_cosine_follows_its_formula():
+    found = rates("cosine", 40)[:, 0]
+    assert found == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 40)) for t in range(40)], abs=1e-9)
+    assert found[0] == 0.1 and found[20] == pytest.approx(0.05)
+
+
+def test_restarts_follow_sgdr():
+    """η_min + ½ (η_max − η_min)(1 + cos(π T_cur / T_i)) with T_i = 10: whole at every start, half in the middle."""
+    found = rates("restarts", 30, cycles=3)[:, 0]
+    assert found == pytest.approx([0.05 * (1 + math.cos(math.pi * (t % 10) / 10)) for t in range(30)])
+    assert found[[0, 10, 20]] == pytest.approx(0.1) and found[[5, 15, 25]] == pytest.approx(0.05)
+    assert found[[9, 19, 29]] == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
+    assert rates("restarts", 30) == pytest.approx(rates("cosine", 30), abs=1e-9)
+
+
+def test_cycles_end_where_the_rate_restarts():
+    assert schedules.cycle_ends(30, 3) == [10, 20, 30] and schedules.cycle_ends(7, 1) == [7]
+    found = rates("restarts", 24, cycles=4)[:, 0]
+    assert [t for t in range(1, 24) if found[t] > found[t - 1]] == schedules.cycle_ends(24, 4)[:-1]
+    with pytest.raises(InputError, match="epochs 20 in 3 cycles"):
+        schedules.cycle_ends(20, 3)
+
+
+def test_onecycle_is_smiths_with_fastais_values():
+    """Up from η/25 along a cosine in the first 30 %, down to η/250,000; the momentum from .95 to .85 and back."""
+    found = rates("onecycle", 101)[:, 0]
+    top = 0.3 * 101 - 1
+    up = [0.1 / 25 + (0.1 - 0.1 / 25) * 0.5 * (1 - math.cos(math.pi * t / top)) for t in range(int(top) + 1)]
+    last = 0.1 / 250_000
+    down = [
+        last + (0.1 - last) * 0.5 * (1 + math.cos(math.pi * (t - top) / (100 - top))) for t in range(int(top) + 1, 101)
+    ]
+    assert found == pytest.approx(up + down)
+    assert found[0] == pytest.approx(0.004) and found[-1] == pytest.approx(4e-7)
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedules.schedule_for(optimizer, "onecycle", 10)
+    assert optimizer.param_groups[0]["betas"][0] == 0.95
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+def test_groups_keep_their_ratio_and_one_step_is_enough(name):
+    found = rates(name, 12, cycles=2, start=(0.1, 0.01))
+    assert found[:, 0] == pytest.approx(10 * found[:, 1])
+    assert rates(name, 1).shape == (1, 1)
+
+
+class Noisy(nn.Module):
+    """A regression with all that has state: batch normalisation, a frozen one, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4), nn.Dropout(0.1))
+        self.fc = nn.Linear(4, 1)
+        self.body[3].requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def recipe() -> params.Optimisation:
+    return params.Optimisation(
+        epochs=1, batch=8, optimizer="adam", lr=1.0, weight_decay=0.0, schedule="onecycle", augment=[], seed=0
+    )
+
+
+def model() -> Noisy:
+    torch.manual_seed(0)
+    return Noisy()
+
+
+def batches():
+    """An epoch of three batches, always the same: the target is the mean red."""
+    images = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return [(x, x[:, 0].mean(dim=(1, 2))[:, None] * 3) for x in images.split(8)]
+
+
+def find(network: nn.Module, recipe: params.Optimisation, **changes):
+    return range_test.find(network, recipe, COMPUTE, CPU, batches, nn.functional.mse_loss, **changes)
+
+
+def test_the_rate_grows_by_a_factor_until_the_loss_diverges(recipe):
+    table, suggested = find(model(), recipe.model_copy(update={"optimizer": "sgd"}), lr_max=1e4, steps=80)
+    assert list(table) == ["lr", "loss", "smoothed"] and len(table) < 80
+    assert table["lr"].to_numpy() == pytest.approx(np.geomspace(1e-7, 1e4, 80)[: len(table)])
+    assert np.isfinite(table).all().all()
+    assert table["smoothed"].max() <= 4 * table["smoothed"].iloc[0]
+    assert table["lr"].iloc[8] <= suggested < table["lr"].iloc[table["smoothed"].argmin()]
+    whole, _ = find(model(), recipe, lr_max=1e-4, steps=20)
+    assert len(whole) == 20 and whole["lr"].iloc[-1] == pytest.approx(1e-4)
+
+
+def test_losses_are_smoothed_without_bias(recipe):
+    table, _ = find(model(), recipe, lr_max=1e-2, steps=30)
+    weights = 0.98 ** np.arange(30)[::-1]
+    for n in (1, 2, 17, 30):
+        expected = np.average(table["loss"][:n], weights=weights[30 - n :])
+        assert table["smoothed"].iloc[n - 1] == pytest.approx(expected)
+
+
+def test_model_and_random_state_are_as_they_were(recipe):
+    network = model()
+    network.body[1].eval()
+    before, modes = {k: v.clone() for k, v in network.state_dict().items()}, [m.training for m in network.modules()]
+    state = torch.get_rng_state()
+    find(network, recipe, steps=20)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert [m.training for m in network.modules()] == modes
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_model_is_restored_after_an_error_too(recipe):
+    network = model()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(InputError, match="diverged after 0 of 20 steps"):
+        range_test.find(network, recipe, COMPUTE, CPU, batches, lambda x, y: (x * math.nan).mean(), steps=20)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_frozen_batch_norm_is_frozen_in_the_test_as_in_training(recipe):
+    network, seen = model(), []
+    network.body[3].register_forward_hook(
+        lambda module, *_: seen.append((module.training, module.running_mean.clone()))
+    )
+    find(network, recipe, steps=20)
+    assert not any(training for training, _ in seen) and all(torch.equal(mean, seen[0][1]) for _, mean in seen)
+
+
+def test_two_tests_agree(recipe):
+    first, again = (find(model(), recipe, steps=40) for _ in range(2))
+    pd.testing.assert_frame_equal(first[0], again[0])
+    assert first[1] == again[1]
+
+
+def test_the_suggestion_is_the_steepest_descent_and_the_first_steps_do_not_count():
+    lr = np.geomspace(1e-6, 1, 100)
+    loss = 1 - 0.5 / (1 + np.exp(-(np.arange(100) - 60) / 4))  # falls most steeply at step 60
+    loss[:5] += [4, 3, 2, 1, 0.5]
+    table = pd.DataFrame({"lr": lr, "loss": loss, "smoothed": loss})
+    assert range_test.suggestion(table, 100) == pytest.approx(lr[60])
+    with pytest.raises(InputError, match="diverged after 14 of 100"):
+        range_test.suggestion(table[:14], 100)
+
+
+def test_the_picture_marks_the_suggestion(recipe):
+    table, suggested = find(model(), recipe, steps=20)
+    (axis,) = range_test.figure(table, suggested).axes
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert axis.get_xscale() == "log"
+    assert lines["smoothed"].get_ydata() == pytest.approx(table["smoothed"])
+    assert lines[f"suggested: {suggested:.1e}"].get_xdata()[0] == suggested
