@@ -146,6 +146,7 @@ class Unet34(Section):
     weights: Name
     folds: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
     phases: Annotated[tuple[ArrayPhase, ...], Field(min_length=1)]
+    range_steps: Annotated[int, Field(ge=10)]
     batch: Annotated[int, Field(ge=2)]
     optimizer: Literal["sgd", "adam", "adamw"]
     weight_decay: Annotated[float, Field(ge=0, le=1)]

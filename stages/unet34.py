@@ -40,17 +40,20 @@ def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
 
 
 def grow(
-    model: nn.Module, pairs: Pairs, phase: params.ArrayPhase, recipe: params.Optimisation, loss: str,
+    model: nn.Module, pairs: Pairs, phase: params.ArrayPhase, recipe: params.Optimisation, setting: params.Unet34,
     compute: params.Compute, device: torch.device, name: str,
 ) -> tuple[training.Fit, pd.DataFrame, float]:  # fmt: skip
     """One phase: freeze, find the rate, train at it. Returns what was trained, the range test's curve and the rate."""
     freeze(model, phase.train)
-    curve, rate = range_test.find(model, recipe, compute, device, lambda: pairs.batches(0, recipe)[1], loss_of(loss))
+    loss = loss_of(setting.loss)
+    curve, rate = range_test.find(
+        model, recipe, compute, device, lambda: pairs.batches(0, recipe)[1], loss, steps=setting.range_steps
+    )
     leg = params.Phase(epochs=phase.epochs, lr=rate, train=phase.train)
     found = training.fit(
         model, recipe.model_copy(update={"phases": (leg,)}), compute, device,
-        batches=lambda epoch: pairs.batches(epoch, recipe), loss_of=loss_of(loss),
-        validate=lambda model: pairs.validate(model, recipe, loss, compute), keep=CHECKPOINTS, name=name,
+        batches=lambda epoch: pairs.batches(epoch, recipe), loss_of=loss,
+        validate=lambda model: pairs.validate(model, recipe, setting.loss, compute), keep=CHECKPOINTS, name=name,
     )  # fmt: skip
     return found, curve, rate
 
@@ -79,7 +82,7 @@ def main() -> None:
             weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
         )  # fmt: skip
         name = f"unet34-{args.fold}-{number}"
-        found, curve, rate = grow(model, pairs, phase, recipe, setting.loss, compute, device, name)
+        found, curve, rate = grow(model, pairs, phase, recipe, setting, compute, device, name)
         histories.append(found.history.assign(phase=number))
         curves.append(curve)
         rates.append(rate)
