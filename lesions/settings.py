@@ -1,4 +1,4 @@
-"""Lay a file of settings over params.yaml, key by key; what it does not name stays.
+"""Lay a file of settings over params.yaml, key by key; what it does not name stays, what it sets to null goes.
 
     python -m lesions.settings settings/full.yaml
 
@@ -16,12 +16,12 @@ from lesions.files import replacing
 
 
 def overlaid(base: dict, over: dict) -> dict:
-    """`over` laid over `base`: dictionaries key by key, everything else replaced."""
+    """`over` laid over `base`: dictionaries key by key, everything else replaced, None removed."""
     both = dict(base)
     for key, value in over.items():
         inner = both.get(key)
         both[key] = overlaid(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return both
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def read(path: Path) -> dict:

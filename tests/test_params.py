@@ -106,6 +106,12 @@ def test_every_setting_fits_the_schema(tmp_path, monkeypatch, name):
     assert params.load(target) != params.load(ROOT / "params.yaml")
 
 
+def test_settings_replace_add_and_remove():
+    base = {"a": {"x": 1, "y": [1, 2]}, "b": {"one": {"k": 1}, "two": {"k": 2}}}
+    over = {"a": {"y": [3]}, "b": {"two": None, "three": {"k": 3}}}
+    assert settings.overlaid(base, over) == {"a": {"x": 1, "y": [3]}, "b": {"one": {"k": 1}, "three": {"k": 3}}}
+
+
 def test_full_settings_are_the_papers(tmp_path):
     full = settings.overlaid(BASE, yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8")))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(full))
