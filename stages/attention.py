@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from lesions import checkpoints, classifiers, gradcam, params, splits, training
@@ -26,14 +27,14 @@ CHECKPOINT = "accuracy"
 
 
 def alpha_figure(history: pd.DataFrame) -> Figure:
-    """A line a block, from the first (dark) to the last (light)."""
+    """A line a block, from the first (dark) to the last (bright)."""
     columns = [column for column in history if column.startswith("alpha_")]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="α", title="Attention residual learning: α of each block")
     for place, column in enumerate(columns):
-        shade = str(0.75 * place / max(1, len(columns) - 1))
+        shade = colormaps["viridis"](0.9 * place / max(1, len(columns) - 1))
         axes.plot(history["epoch"], history[column], color=shade, label=column.removeprefix("alpha_"))
-    axes.axhline(0, linewidth=0.5)
+    axes.axhline(0, color="black", linewidth=0.5)
     figure.legend(loc="outside right upper", fontsize="x-small")
     return figure
 
