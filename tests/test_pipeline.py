@@ -53,7 +53,9 @@ def project(tmp_path_factory) -> Path:
     tiny = yaml.safe_load((ROOT / "settings/tiny.yaml").read_text(encoding="utf-8"))
 
     def shrink(found: dict) -> None:
-        found.update(overlaid(found, tiny))
+        small = overlaid(found, tiny)
+        found.clear()
+        found.update(small)
         for section, kept in KEPT.items():
             found[section] = {k: v for k, v in found[section].items() if k in kept}
         found["color_correct"] = {"sets": ["isic2019"], "methods": {"shades_of_gray": {"p": 6}}}
