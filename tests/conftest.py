@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torchvision  # noqa: F401  before TensorFlow: Triton's LLVM, loaded after TensorFlow's, aborts the process
 from PIL import Image
 
 from lesions import isic
