@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lesions import augment, tta
+from lesions import augment, per_image, photometric, tta, warps
 from lesions.errors import InputError
 
 SIZE = 32
@@ -138,8 +138,8 @@ def test_steps_happen_with_their_probability():
 
 def test_only_the_chosen_images_change():
     x = torch.arange(5.0)[:, None]
-    assert augment.applied(lambda y: -y, x, torch.tensor([1, 3])).flatten().tolist() == [0, -1, 2, -3, 4]
-    assert augment.applied(lambda y: -y, x, torch.tensor([], dtype=torch.long)) is x
+    assert per_image.applied(lambda y: -y, x, torch.tensor([1, 3])).flatten().tolist() == [0, -1, 2, -3, 4]
+    assert per_image.applied(lambda y: -y, x, torch.tensor([], dtype=torch.long)) is x
     assert x.flatten().tolist() == [0, 1, 2, 3, 4]
 
 
@@ -151,12 +151,12 @@ class TestGeometric:
     @pytest.mark.parametrize(
         ("function", "limits"),
         [
-            (augment.rotate, {"limit": 0}),
-            (augment.zoom, {"limit": 1}),
-            (augment.shift_scale_rotate, {"shift": 0, "scale": 0, "rotation": 0}),
-            (augment.optical, {"limit": 0}),
-            (augment.grid_distortion, {"limit": 0}),
-            (augment.elastic, {"affine": 0, "field": 0}),
+            (warps.rotate, {"limit": 0}),
+            (warps.zoom, {"limit": 1}),
+            (warps.shift_scale_rotate, {"shift": 0, "scale": 0, "rotation": 0}),
+            (warps.optical, {"limit": 0}),
+            (warps.grid_distortion, {"limit": 0}),
+            (warps.elastic, {"affine": 0, "field": 0}),
         ],
     )
     def test_no_strength_is_no_change(self, function, limits):
@@ -165,13 +165,13 @@ class TestGeometric:
 
     def test_a_quarter_turn_is_rot90(self):
         images = smooth()
-        grid = augment.turned(points(count=len(images)), one(math.pi / 2))
+        grid = warps.turned(points(count=len(images)), one(math.pi / 2))
         turned = augment.sampled(images, grid, "bilinear")
         assert torch.allclose(turned, torch.rot90(images, -1, (2, 3)), atol=1e-4)
 
     def test_oblong_images_are_turned_without_shear(self):
         """A distance in pixels is what it was."""
-        grid = augment.turned(points(16, 48), one(0.7))
+        grid = warps.turned(points(16, 48), one(0.7))
         for axis in (1, 2):
             steps = grid.diff(dim=axis) * torch.tensor([24.0, 8.0])
             assert torch.allclose(steps.norm(dim=-1), torch.ones(steps.shape[:-1]), atol=1e-5)
@@ -193,10 +193,10 @@ class TestGeometric:
             assert (middle[:, 0] * middle[:, 1] > 0).float().mean() < 0.65  # x and y are independent
 
     def test_shift_scale_rotate_stays_within_its_limits(self):
-        grid = augment.shift_scale_rotate(torch.zeros(500, 1, 1, 2), generator(), scale=0, rotation=0)
+        grid = warps.shift_scale_rotate(torch.zeros(500, 1, 1, 2), generator(), scale=0, rotation=0)
         assert 0.19 < grid.abs().max() <= 0.2  # a tenth of a side that is 2 wide
         ends = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).expand(500, 2, 2, 2)
-        turned = augment.shift_scale_rotate(ends, generator())
+        turned = warps.shift_scale_rotate(ends, generator())
         arrow = (turned[:, 0, 1] - turned[:, 0, 0]).double()
         scale, angle = 1 / arrow.norm(dim=-1), torch.rad2deg(torch.atan2(arrow[:, 1], arrow[:, 0]))
         assert 0.9 - 1e-5 <= scale.min() < 0.91 and 1.09 < scale.max() <= 1.1 + 1e-5
@@ -204,13 +204,13 @@ class TestGeometric:
 
     def test_the_lens_leaves_the_centre_and_moves_the_border_by_its_formula(self):
         ends = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [1.0, 1.0]]).view(1, 1, 4, 2)
-        moved = augment.bent(ends, one(0.5))[0, 0]
+        moved = warps.bent(ends, one(0.5))[0, 0]
         side, corner = 1 + 0.5 * (0.25 + 0.25**2), 1 + 0.5 * (0.5 + 0.5**2)  # r² of a side's middle ¼, of a corner ½
         assert torch.allclose(moved, torch.tensor([[0.0, 0.0], [side, 0.0], [0.0, -side], [corner, corner]]))
 
     def test_the_distorted_grid_is_monotone_and_starts_at_the_border(self):
         """The source position as a running sum of strip widths, for the first column and row."""
-        grid = augment.grid_distortion(points(40, 40, 3), generator())
+        grid = warps.grid_distortion(points(40, 40, 3), generator())
         for axis, line in ((0, grid[:, 0, :, 0]), (1, grid[:, :, 0, 1])):
             widths = 2 * torch.rand(3, 5, 2, generator=generator())[..., axis]
             fine = widths.repeat_interleave(8, dim=1) / 20  # 8 pixels a strip, 2 / 40 wide at width 1
@@ -219,10 +219,10 @@ class TestGeometric:
 
     def test_elastic_moves_three_points_by_the_affine_part_and_bends_little(self):
         ends = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]) * 2 / 3
-        moves = augment.elastic(ends.expand(200, 1, 3, 2), generator(), field=0) - ends
+        moves = warps.elastic(ends.expand(200, 1, 3, 2), generator(), field=0) - ends
         limit = 2 * 50 / 512
         assert 0.98 * limit < moves.abs().max() <= limit + 1e-6
-        bend = augment.elastic(points(count=50), generator(), affine=0) - points(count=50)
+        bend = warps.elastic(points(count=50), generator(), affine=0) - points(count=50)
         assert 0 < bend.abs().max() < 2 * 2 * 3 / 512  # bicubic overshoots the lattice a little
         second = bend[:, :, 2:] - 2 * bend[:, :, 1:-1] + bend[:, :, :-2]
         assert second.abs().max() < bend.abs().max()  # smooth
@@ -232,8 +232,8 @@ class TestGeometric:
         images = smooth(4, 64)
         (both,) = augment.geometric(("rotate44", "zoom"), (images,), generator(4))
         rng = generator(4)  # the last name is drawn first
-        zoomed = augment.zoom(points(64, 64, 4), rng, limit=1.3)
-        rotated = augment.rotate(points(64, 64, 4), rng, limit=44)
+        zoomed = warps.zoom(points(64, 64, 4), rng, limit=1.3)
+        rotated = warps.rotate(points(64, 64, 4), rng, limit=44)
         after = augment.sampled(augment.sampled(images, rotated, "bilinear"), zoomed, "bilinear")
         assert (both - after)[..., 16:48, 16:48].abs().max() < 0.02
 
@@ -247,45 +247,47 @@ class TestGeometric:
 class TestPhotometric:
     def test_brightness_adds_and_contrast_multiplies(self):
         images = torch.rand(300, 3, 4, 4, generator=generator()) * 0.5 + 0.25
-        added = augment.brightness(images, generator()) - images
+        added = photometric.brightness(images, generator()) - images
         assert added.flatten(1).std(dim=1).max() < 1e-6 and 0.19 < added.abs().max() <= 0.2 + 1e-6
-        ratio = augment.contrast(images, generator()) / images
+        ratio = photometric.contrast(images, generator()) / images
         assert ratio.flatten(1).std(dim=1).max() < 1e-5
         assert 0.8 - 1e-5 <= ratio.min() < 0.81 and 1.19 < ratio.max() <= 1.2 + 1e-5
 
     def test_no_strength_is_no_change(self):
         images = smooth()
         for changed in (
-            augment.brightness(images, generator(), 0),
-            augment.contrast(images, generator(), 0),
-            augment.hsv(images, generator(), 0, 0, 0),
-            augment.gaussian_noise(images, generator(), 0, 0),
-            augment.gaussian_blur(images, generator(), 0.01, 0.01),
-            augment.cutout(images, generator(), 0),
-            augment.lightened(images, torch.zeros_like),
+            photometric.brightness(images, generator(), 0),
+            photometric.contrast(images, generator(), 0),
+            photometric.hsv(images, generator(), 0, 0, 0),
+            photometric.gaussian_noise(images, generator(), 0, 0),
+            photometric.gaussian_blur(images, generator(), 0.01, 0.01),
+            photometric.cutout(images, generator(), 0),
+            photometric.lightened(images, torch.zeros_like),
         ):
             assert torch.allclose(changed, images, atol=2e-5)
 
     def test_hue_turns_through_the_known_colours(self):
         red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
         for turns, expected in ((1 / 6, (1, 1, 0)), (1 / 3, (0, 1, 0)), (1 / 2, (0, 1, 1)), (-1 / 3, (0, 0, 1))):
-            found = augment.hsv_shifted(red, one(turns), one(0), one(0)).flatten()
+            found = photometric.hsv_shifted(red, one(turns), one(0), one(0)).flatten()
             assert torch.allclose(found, torch.tensor(expected).float(), atol=1e-5)
-        pale = augment.hsv_shifted(red, one(0), one(-0.25), one(-0.2)).flatten()
+        pale = photometric.hsv_shifted(red, one(0), one(-0.25), one(-0.2)).flatten()
         assert torch.allclose(pale, torch.tensor([0.8, 0.2, 0.2]), atol=1e-6)
 
     def test_grey_stays_grey_under_a_turn_of_the_hue(self):
         grey = torch.linspace(0, 1, 64).view(1, 1, 8, 8).repeat(20, 3, 1, 1)
-        assert torch.allclose(augment.hsv(grey, generator(), saturation=0, value=0), grey, atol=1e-6)
+        assert torch.allclose(photometric.hsv(grey, generator(), saturation=0, value=0), grey, atol=1e-6)
 
     def test_lightness_moves_and_the_colour_stays(self):
         """White has L* 100, black 0, and middle grey (sRGB 119) 50; grey stays grey."""
         seen = []
         grey = torch.tensor([0.0, 118.9 / 255, 1.0]).view(1, 1, 1, 3).repeat(1, 3, 1, 1)
-        lighter = augment.lightened(grey, lambda lightness: seen.append(lightness) or torch.full_like(lightness, 10))
+        lighter = photometric.lightened(
+            grey, lambda lightness: seen.append(lightness) or torch.full_like(lightness, 10)
+        )
         assert torch.allclose(seen[0].flatten(), torch.tensor([0.0, 50.0, 100.0]), atol=0.05)
         assert (lighter.amax(dim=1) - lighter.amin(dim=1)).max() < 1e-5
-        augment.lightened(lighter[..., :2], lambda lightness: seen.append(lightness) or torch.zeros_like(lightness))
+        photometric.lightened(lighter[..., :2], lambda lightness: seen.append(lightness) or torch.zeros_like(lightness))
         assert torch.allclose(seen[1].flatten(), torch.tensor([10.0, 60.0]), atol=0.05)
 
     @pytest.mark.parametrize(("shape", "tiles", "clip"), [((16, 16), 2, 2.0), ((12, 20), 4, 4.0), ((16, 24), 2, 300.0)])
@@ -317,16 +319,16 @@ class TestPhotometric:
                         at = tables[min(max(i, 0), tiles - 1), min(max(j, 0), tiles - 1), level[y, x]]
                         expected[y, x] += row * column * at
         batch = torch.from_numpy(np.stack([level, level[::-1].copy()]))
-        found = augment.equalised(batch, torch.tensor([clip, 1.0]).view(2, 1, 1), tiles)
+        found = photometric.equalised(batch, torch.tensor([clip, 1.0]).view(2, 1, 1), tiles)
         assert np.allclose(found[0], expected, atol=1e-3)
 
     def test_clahe_takes_sizes_that_tiles_do_not_divide_and_spreads_a_flat_histogram(self):
         images = 0.4 + 0.2 * smooth(3, 37)
-        clear = augment.clahe(images, generator(), limit=4.0)
+        clear = photometric.clahe(images, generator(), limit=4.0)
         assert clear.shape == images.shape
         assert (clear.std(dim=(1, 2, 3)) > 1.2 * images.std(dim=(1, 2, 3))).all()
 
-    @pytest.mark.parametrize("blur", [augment.motion_blur, augment.gaussian_blur])
+    @pytest.mark.parametrize("blur", [photometric.motion_blur, photometric.gaussian_blur])
     def test_blurs_spread_a_point_without_moving_it(self, blur):
         point = torch.zeros(20, 3, 11, 11)
         point[..., 5, 5] = 1
@@ -341,7 +343,7 @@ class TestPhotometric:
         point[..., 5, 5] = 1
         axis = torch.arange(11.0) - 5
         y, x = torch.meshgrid(axis, axis, indexing="ij")
-        for blur, thin in ((augment.motion_blur, True), (augment.gaussian_blur, False)):
+        for blur, thin in ((photometric.motion_blur, True), (photometric.gaussian_blur, False)):
             spread = blur(point, generator())[:, 0]
             moments = [[(spread * a * b).sum(dim=(1, 2)) for a in (x, y)] for b in (x, y)]
             spectrum = torch.linalg.eigvalsh(torch.stack([torch.stack(row, -1) for row in moments], -1))
@@ -360,18 +362,18 @@ class TestPhotometric:
         images = torch.rand(2, 3, 9, 12, generator=generator())
         around = np.pad(images.numpy(), [(0, 0), (0, 0)] + [(size // 2, size // 2)] * 2, mode="reflect")
         windows = np.lib.stride_tricks.sliding_window_view(around, (size, size), axis=(2, 3))
-        assert (augment.median(images, size).numpy() == np.median(windows, axis=(-1, -2))).all()
+        assert (photometric.median(images, size).numpy() == np.median(windows, axis=(-1, -2))).all()
 
     def test_noise_has_the_variance_it_says(self):
         images = torch.full((40, 3, 64, 64), 0.5)
-        noise = (augment.gaussian_noise(images, generator()) - 0.5) * 255
+        noise = (photometric.gaussian_noise(images, generator()) - 0.5) * 255
         assert noise.mean().abs() < 0.05
         variance = noise.var(dim=(1, 2, 3))
         assert 5 * 0.95 < variance.min() < 8 and 27 < variance.max() < 30 * 1.05
         assert abs(float((noise[:, 0] * noise[:, 1]).mean())) < 0.2  # channels are independent
 
     def test_cutout_is_a_rectangle_of_its_part_of_the_sides(self):
-        holes = augment.cutout(torch.ones(300, 3, 40, 64), generator()) == 0
+        holes = photometric.cutout(torch.ones(300, 3, 40, 64), generator()) == 0
         assert (holes[:, 0] == holes[:, 2]).all()
         rows, columns = holes[:, 0].any(dim=2).sum(dim=1), holes[:, 0].any(dim=1).sum(dim=1)
         assert (holes[:, 0].sum(dim=(1, 2)) == rows * columns).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lesions import augment, checkpoints, classifiers, experiment, feed, freezing, params, training
+from lesions import augment, checkpoints, classifiers, experiment, feed, freezing, params, photometric, training
 from lesions.errors import InputError
 
 COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
@@ -107,7 +107,7 @@ def test_augmentation_differs_within_a_batch_and_moves_masks_along():
 
 def test_lighting_is_drawn_for_each_image_and_stays_in_range():
     images = torch.full((32, 3, 4, 4), 0.5)
-    lit = augment.lighting(images, torch.Generator().manual_seed(0))
+    lit = photometric.lighting(images, torch.Generator().manual_seed(0))
     assert lit.min() >= 0 and lit.max() <= 1 and len(lit.mean(dim=(1, 2, 3)).unique()) == 32
 
 
@@ -135,26 +135,6 @@ def test_epochs_draw_each_image_once_or_each_class_equally():
     labels = np.array([0] * 900 + [1] * 100)
     drawn = np.concatenate(training.epoch_order(1000, 50, rng, 1 / np.bincount(labels)[labels], images=4000))
     assert len(drawn) == 4000 and abs(labels[drawn].mean() - 0.5) < 0.05
-
-
-def test_schedules_follow_their_formulas():
-    for name in ("none", "cosine", "onecycle"):
-        weight = torch.nn.Parameter(torch.zeros(1))
-        recipe = block(schedule=name, lr=0.1)
-        optimizer = training.optimizer_for(torch.nn.ParameterList([weight]), recipe)
-        schedule, rates = training.schedule_for(optimizer, recipe, 100), []
-        for _ in range(100):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        if name == "none":
-            assert rates == [0.1] * 100
-        if name == "cosine":
-            expected = [0.05 * (1 + np.cos(np.pi * t / 100)) for t in range(100)]
-            assert rates == pytest.approx(expected, abs=1e-9)
-        if name == "onecycle":
-            assert rates[0] == pytest.approx(0.1 / 25) and max(rates) == pytest.approx(0.1, rel=0.01)
-            assert rates.index(max(rates)) == pytest.approx(30, abs=1)
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""Geometric augmentation: where in the source each point of the result lies.
+
+A warp takes and gives float B×H×W×2: (x, y) in −1..1 from border to border, as torch's grid_sample has it. So warps
+compose, and all of an image's are one resampling. Ranges and their sources: lesions/augment.py.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesions.per_image import uniform
+
+
+def turned(grid: Tensor, angle: Tensor) -> Tensor:
+    """The image turned clockwise by `angle` (radians, B×1×1×1), in pixels: hence the aspect."""
+    x, y = grid.split(1, dim=-1)
+    aspect = grid.shape[2] / grid.shape[1]
+    return torch.cat([angle.cos() * x + angle.sin() * y / aspect, angle.cos() * y - angle.sin() * x * aspect], dim=-1)
+
+
+def rotate(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+    """By up to ±limit degrees."""
+    return turned(grid, uniform(grid, generator, -math.radians(limit), math.radians(limit)))
+
+
+def zoom(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+    """Into any region of the image, 1 to `limit` times as large."""
+    scale = uniform(grid, generator, 1, limit)
+    region = torch.cat([uniform(grid, generator, -1, 1) for _ in range(2)], dim=-1)
+    return grid / scale + region * (1 - 1 / scale)
+
+
+def shift_scale_rotate(
+    grid: Tensor, generator: torch.Generator, shift: float = 0.1, scale: float = 0.1, rotation: float = 15
+) -> Tensor:
+    """Turned by ±rotation degrees and enlarged by 1 ± scale about the centre, then moved by ±shift of each side.
+
+    The winners fill what comes in from outside with black; here as everywhere it is the reflected image.
+    """
+    angle = uniform(grid, generator, -math.radians(rotation), math.radians(rotation))
+    factor = uniform(grid, generator, 1 - scale, 1 + scale)
+    moved = torch.cat([uniform(grid, generator, -2 * shift, 2 * shift) for _ in range(2)], dim=-1)
+    return turned(grid - moved, angle) / factor
+
+
+def bent(grid: Tensor, k: Tensor) -> Tensor:
+    """OpenCV's lens model: a point at p (1 = a whole side) lies in the source at p (1 + k r² + k r⁴)."""
+    square = (grid / 2).square().sum(dim=-1, keepdim=True)
+    return grid * (1 + k * square + k * square.square())
+
+
+def optical(grid: Tensor, generator: torch.Generator, limit: float = 1.0) -> Tensor:
+    """A lens distortion with k in ±limit: barrel or pincushion."""
+    return bent(grid, uniform(grid, generator, -limit, limit))
+
+
+def grid_distortion(grid: Tensor, generator: torch.Generator, cells: int = 5, limit: float = 1.0) -> Tensor:
+    """Each of `cells` columns and rows shows a strip of the source 1 ± limit times as wide as itself."""
+    widths = 1 + limit * (2 * torch.rand(len(grid), cells, 2, generator=generator) - 1)
+    starts = widths.cumsum(dim=1) - widths
+    place = (grid + 1) / 2 * cells
+    cell = place.floor().clamp(0, cells - 1)
+    index = cell.long().flatten(1, 2)
+    width, start = (x.to(grid.device, non_blocking=True).gather(1, index).view_as(grid) for x in (widths, starts))
+    return (start + (place - cell) * width) / cells * 2 - 1
+
+
+def elastic(
+    grid: Tensor, generator: torch.Generator, affine: float = 50 / 512, field: float = 3 / 512, lattice: int = 8
+) -> Tensor:
+    """An affine map that moves three corners of the middle by ±affine of a side, and a smooth field of ±field.
+
+    albumentations' ElasticTransform with the winners' alpha 3 and the default alpha_affine 50 and sigma 50, in pixels
+    of 512. There the field is blurred noise, which at these values leaves hundredths of a pixel; here the points of a
+    lattice move by up to alpha, bicubic in between (ours).
+    """
+    noise = 4 * torch.rand(len(grid), 3 + lattice**2, 2, generator=generator) - 2
+    corners, points = noise.to(grid.device, non_blocking=True).split((3, lattice**2), dim=1)
+    a, b, c = (affine * corners[:, :, None, None]).unbind(dim=1)  # B×1×1×2 at (r, r), (r, −r), (−r, −r)
+    x, y = (grid * 3 / 4).split(1, dim=-1)  # in parts of 2 r, r = 2/3
+    moves = (field * points).view(-1, lattice, lattice, 2).permute(0, 3, 1, 2)
+    smooth = functional.grid_sample(moves, grid, mode="bicubic", padding_mode="reflection", align_corners=True)
+    return grid + (a + c) / 2 + x * (b - c) + y * (a - b) + smooth.permute(0, 2, 3, 1)
+
+
+WARPS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "rotate180": partial(rotate, limit=180),  # study C, 4.1.2
+    "rotate44": partial(rotate, limit=44),  # study D, II-B
+    "rotate35": partial(rotate, limit=35),  # study D, III-B
+    "zoom": partial(zoom, limit=1.3),  # study C, 4.1.2: up to 30 %, in different regions
+    "zoom105": partial(zoom, limit=1.05),  # study D, II-B and III-B
+    "optical": optical,
+    "grid": grid_distortion,
+    "elastic": elastic,
+    "shift_scale_rotate": shift_scale_rotate,
+}
