@@ -196,7 +196,7 @@ class TestParts:
         np.save(images, np.zeros((5, 8, 8, 3), np.uint8))
         with pytest.raises(InputError, match="5 images for 48 rows"):
             read_set(table, images)
-        with pytest.raises(InputError, match="sort stage"):
+        with pytest.raises(InputError, match="no.csv: not found; run python -m stages.sort"):
             read_set(tmp_path / "no.csv", images)
         with pytest.raises(InputError, match="mend it"):
             read_images(tmp_path / "no.npy", "mend it")
@@ -457,5 +457,5 @@ class TestBaseModel:
         assert found[0] == found[1] and "models/base_model/base_64.weights.h5" in found[0]
 
     def test_missing_generated_images(self, tmp_path):
-        with pytest.raises(InputError, match=r"AK.npy: not found; run the augment_gan stage"):
+        with pytest.raises(InputError, match=r"AK.npy: not found; run "):
             call(base_model_stage, place(tmp_path, 32), "base_64_ak")
