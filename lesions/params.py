@@ -221,7 +221,7 @@ class Classifier(Recipe):
     recipe: Name
     set: Set
     images: Annotated[str, Field(pattern=r"^(resized|color|masked)/[A-Za-z0-9_/-]+$")]
-    split: Literal["standard", "balanced", "eighty", "ham", "melanoma"]
+    split: Literal["standard", "balanced", "eighty", "ham", "ham_1", "ham_2", "melanoma"]
     generated: Generated
     weights: Annotated[str, Field(pattern=r"^(data/weights/[a-z0-9_]+|models/train/[A-Za-z0-9_]+/[a-z0-9_]+\.pt)$")]
 

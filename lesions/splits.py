@@ -10,13 +10,13 @@ import pandas as pd
 from lesions.errors import InputError
 from lesions.isic import AKIEC, BALANCED_CLASSES, CLASSES, HAM_CLASSES, MELANOMA_CLASSES, MERGED, RARE
 
-SPLITS = "standard, holdout, balanced, eighty, ham, melanoma, cv<fold>"
-CLASSES_OF = {"balanced": BALANCED_CLASSES, "ham": HAM_CLASSES, "melanoma": MELANOMA_CLASSES}  # the others: eight
+SPLITS = "standard, holdout, balanced, eighty, ham, ham_1, ham_2, melanoma, cv<fold>"
+HAM_SPLITS = ("ham", "ham_1", "ham_2")
+CLASSES_OF = dict.fromkeys(HAM_SPLITS, HAM_CLASSES) | {"balanced": BALANCED_CLASSES, "melanoma": MELANOMA_CLASSES}
 MERGES = {
     "balanced": dict.fromkeys(RARE, MERGED),
-    "ham": dict.fromkeys(("AK", "SCC"), AKIEC),
     "melanoma": {label: "OTHER" for label in CLASSES if label != "MEL"},
-}
+} | {split: dict.fromkeys(("AK", "SCC"), AKIEC) for split in HAM_SPLITS}
 
 
 def deal(lesions: pd.Series, fractions: tuple[float, ...], rng: np.random.Generator) -> pd.Series:
@@ -84,26 +84,37 @@ def eighty(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
     return pd.concat(dealt).reindex(table.index).map({0: "train", 1: "val", 2: "test"})
 
 
-def ham(table: pd.DataFrame) -> pd.Series:
-    """HAM10000, which is ISIC 2018 Task 3's training set: its images in the parts they have in cv0, '' for the rest.
+def filled(roles: pd.Series, table: pd.DataFrame, donors: tuple[str, ...]) -> pd.Series:
+    """In a small set a class can miss a part, because the folds are dealt without regard to the source.
 
-    In a small set a class can miss a part, because cv0 is dealt without regard to the source: the part then gets the
-    class's smallest lesion from where it has most. At full size nothing moves.
+    The part then gets the class's smallest lesion from that donor where it has most. At full size nothing moves.
     """
-    roles = table["cv0"].where(table["lesion"].str.startswith("HAM_"), "")
-    merged = labels(table, "ham")
+    roles, merged = roles.copy(), labels(table, "ham")
     for label in HAM_CLASSES:
         rows = table.index[(merged == label) & (roles != "")]
         for part in sorted({"train", "val", "test"} - set(roles[rows])):
-            counts = table.loc[rows, "lesion"].groupby(roles[rows]).nunique()
+            given = rows[roles[rows].isin(donors)]
+            counts = table.loc[given, "lesion"].groupby(roles[given]).nunique()
             if counts.max() > 1:
-                sizes = table.loc[rows[roles[rows] == counts.idxmax()], "lesion"].value_counts(sort=False)
+                sizes = table.loc[given[roles[given] == counts.idxmax()], "lesion"].value_counts(sort=False)
                 roles[table["lesion"] == sizes.idxmin()] = part
     return roles
 
 
+def ham(table: pd.DataFrame, fold: int = 0) -> pd.Series:
+    """HAM10000, which is ISIC 2018 Task 3's training set: its images in the parts they have in cv0, '' for the rest.
+
+    Folds 1 and on (study D's KFoldCrop): the same test part; what cv<fold> tests on validates, all else is train.
+    """
+    roles = filled(table["cv0"].where(table["lesion"].str.startswith("HAM_"), ""), table, ("train", "val", "test"))
+    if fold == 0:
+        return roles
+    dealt = table[f"cv{fold}"].map({"test": "val"}).fillna("train")
+    return filled(roles.where(roles.isin(["", "test"]), dealt), table, ("train", "val"))
+
+
 def classes(split: str) -> tuple[str, ...]:
-    return CLASSES_OF.get(split, CLASSES)
+    return CLASSES_OF.get(split, CLASSES)  # of most, all eight
 
 
 def labels(table: pd.DataFrame, split: str) -> pd.Series:
@@ -115,15 +126,15 @@ def roles(table: pd.DataFrame, split: str) -> pd.Series:
     """train, val, test or '' for each row of a sorted table.
 
     standard: 70/10/20, which is fold 0 (study A's Tables 6.1 and 6.4 agree on it). holdout: the same test part,
-    all else train (study B's 80/20). balanced, eighty, ham: see there. cv<k>: fold k is the test part.
+    all else train (study B's 80/20). balanced, eighty, ham, ham_1, ham_2: see there. cv<k>: fold k is the test part.
     melanoma (isic2017.csv, study C): the official training part is train, the official validation part val.
     """
     if split == "balanced":
         return table["balanced"].fillna("")
     if split == "holdout":
         return table["cv0"].replace("val", "train")
-    if split == "ham":
-        return ham(table)
+    if split in HAM_SPLITS and f"cv{HAM_SPLITS.index(split)}" in table:
+        return ham(table, HAM_SPLITS.index(split))
     column = {"standard": "cv0", "melanoma": "split"}.get(split, split)
     if column not in table:
         raise InputError(f"no split {split!r}; expected one of {SPLITS}")

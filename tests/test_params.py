@@ -48,7 +48,11 @@ def changed(path: str, value) -> dict:
         ("color_correct.methods.grey_edge", {}, "color_correct.methods.grey_edge: unknown key"),
         ("color_correct.methods.shades_of_gray.p", 0, "greater than or equal to 1"),
         ("classifiers.vgg16.images", "resized/isic2019/large", "no array 'resized/isic2019/large'"),
-        ("classifiers.vgg16.split", "thirds", "'standard', 'balanced', 'eighty', 'ham' or 'melanoma'"),
+        (
+            "classifiers.vgg16.split",
+            "thirds",
+            "'standard', 'balanced', 'eighty', 'ham', 'ham_1', 'ham_2' or 'melanoma'",
+        ),
         ("classifiers.vgg16.generated", "DF", "expected none or AK"),
         ("classifiers.vgg16.architecture", "vgg17", "'vgg11', 'vgg16'"),
         ("classifiers.vgg16_balanced.generated", "AK", "generated: needs split standard"),

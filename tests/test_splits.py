@@ -48,7 +48,7 @@ def test_counts_of_table_5_1_and_percentages_of_table_3_2(full):
 
 
 @pytest.mark.parametrize(
-    "split", ["standard", "holdout", "balanced", "eighty", "ham", "cv0", "cv1", "cv2", "cv3", "cv4"]
+    "split", ["standard", "holdout", "balanced", "eighty", *splits.HAM_SPLITS, "cv0", "cv1", "cv2", "cv3", "cv4"]
 )
 def test_no_lesion_on_two_sides(full, split):
     chosen = full.assign(role=splits.roles(full, split)).query("role != ''")
@@ -102,6 +102,18 @@ def test_ham_is_cv0_without_the_other_sources(full):
     assert (labels[full["label"].isin(["AK", "SCC"])] == "AKIEC").all()
 
 
+def test_the_folds_of_ham_share_the_test_part_and_validate_on_other_lesions(full):
+    roles = [splits.roles(full, split) for split in splits.HAM_SPLITS]
+    held = [set(full["lesion"][found == "val"]) for found in roles]
+    assert all((found == "test").equals(roles[0] == "test") for found in roles)
+    assert all((found == "").equals(roles[0] == "") for found in roles)
+    assert not held[0] & set(full["lesion"][roles[0] == "train"])
+    for fold in (1, 2):
+        assert not held[fold] & set(full["lesion"][roles[fold].isin(["train", "test"])])
+        assert set(full["label"][roles[fold] == "val"]) == set(CLASSES)
+    assert not held[1] & held[2]
+
+
 def test_ham_is_the_training_set_of_isic_2018_task_3():
     """10,015 images; the counts of its seven classes are the challenge's."""
     table = official()
@@ -121,6 +133,8 @@ def test_a_class_of_few_ham_lesions_reaches_every_part():
         "HAM_train": "train", "HAM_val": "val", "HAM_test": "test", "BCN_d": "",
     }  # fmt: skip
     assert table["cv0"].eq("train").sum() == 7
+    fold = splits.roles(table.assign(cv1="train"), "ham_1").groupby(table["lesion"]).unique().str.join(" ").to_dict()
+    assert fold == roles | {"HAM_train": "val", "HAM_val": "train"}
 
 
 def test_melanoma_against_the_rest_in_the_official_parts():
