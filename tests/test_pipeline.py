@@ -1,4 +1,4 @@
-"""The whole DAG with DVC on a tiny sample, and what a change reruns."""
+"""The whole DAG with DVC, each kind of stage once, and what a change reruns."""
 
 import json
 import os
@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lesions.settings import overlaid
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-
-# A few classifiers, a fold, a block with generated images, a pair with and without attention; every other stage once.
-KEPT = {"classifiers": ["residual", "residual_gan", "alexnet_balanced", "c_b0", "c_b0_arl", "d_snap", "d_crop"]}
-KEPT |= {"cross_validate": ["residual-1"], "base_models": ["base_64", "base_64_ak"], "attention": ["b0"]}
 
 
 def sh(folder: Path, *command: str) -> str:
@@ -40,7 +35,7 @@ def edit(folder: Path, change) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the repository with tiny settings, reproduced once."""
+    """A copy of the repository with the smoke run's settings, reproduced once."""
     folder = tmp_path_factory.mktemp("project")
     names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
     for name in [*names, "data/weights/none", "data/generated/none.npy", "data/checksums.json"]:
@@ -50,24 +45,13 @@ def project(tmp_path_factory) -> Path:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    tiny = yaml.safe_load((ROOT / "settings/tiny.yaml").read_text(encoding="utf-8"))
-
-    def shrink(found: dict) -> None:
-        small = overlaid(found, tiny)
-        found.clear()
-        found.update(small)
-        for section, kept in KEPT.items():
-            found[section] = {k: v for k, v in found[section].items() if k in kept}
-        found["color_correct"] = {"sets": ["isic2019"], "methods": {"shades_of_gray": {"p": 6}}}
-        found["unet34"]["folds"] = [0]
-
-    edit(folder, shrink)
+    sh(folder, sys.executable, "-m", "lesions.settings", "settings/smoke.yaml")
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     sh(folder, "dvc", "repro")
     sh(folder, "git", "add", "-A")
-    sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "tiny")
+    sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke")
     return folder
 
 
@@ -81,9 +65,9 @@ def test_everything_ran_and_status_is_clean(project):
 
 
 def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cache(project):
-    edit(project, lambda p: p["classifiers"]["alexnet_balanced"].update(lr=2e-4))
-    assert ran(sh(project, "dvc", "repro")) == {"train@alexnet_balanced", "compare"}
-    edit(project, lambda p: p["classifiers"]["alexnet_balanced"].update(lr=1e-4))
+    edit(project, lambda p: p["classifiers"]["e_m7"].update(lr=2e-4))
+    assert ran(sh(project, "dvc", "repro")) == {"train@e_m7", "compare"}
+    edit(project, lambda p: p["classifiers"]["e_m7"].pop("lr"))
     assert ran(sh(project, "dvc", "repro")) == {"compare"}  # whose tables are in git, not in the cache
     assert "up to date" in sh(project, "dvc", "status")
 
