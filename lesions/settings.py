@@ -42,7 +42,10 @@ def main() -> None:
     base, over = read(args.params), read(args.settings)
     with replacing(args.params) as part:
         part.write_text(yaml.safe_dump(overlaid(base, over), sort_keys=False, width=160), encoding="utf-8")
-        params.load(part)
+        try:
+            params.load(part)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), str(args.settings))) from None
 
 
 if __name__ == "__main__":
