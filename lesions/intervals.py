@@ -1,10 +1,10 @@
-"""Confidence intervals: study A's normal approximation, the bootstrap over whole lesions, Student's t over seeds.
+"""Confidence intervals: normal (study A's), bootstrapped over whole lesions or over seeds, Student's t over seeds.
 
 Images of one lesion are alike, so that they are drawn together or not at all: an interval over single images would
 be too narrow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -30,6 +30,17 @@ def student(values: np.ndarray, confidence: float) -> tuple[float, float]:
         return np.nan, np.nan
     half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def over_seeds(values: np.ndarray, statistic: Callable[..., np.ndarray], confidence: float) -> tuple[float, float]:
+    """Percentile bootstrap of statistic(float (n,), axis), one value a seed; nan for fewer than FEWEST.
+
+    A resample of few seeds has fewer different values than they have: a deviation comes out a little small.
+    """
+    if len(values) < FEWEST:
+        return np.nan, np.nan
+    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    return percentile(statistic(values[drawn], axis=-1), confidence)
 
 
 def draws(count: int, resamples: int) -> Iterator[np.ndarray]:

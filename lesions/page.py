@@ -123,7 +123,7 @@ def html(
             parts.append(grid(f"Study {study}, {name}", header, number_lines(rows, why), text=(1, 6, 7)))
         parts.append("</section>\n")
     parts.append("<section><h2>Is a difference more than chance?</h2>\n")
-    for study in ("A", "D"):
+    for study in ("A", "D", "E"):
         columns, body = report.pair_lines(tests, study)
         parts.append(
             grid(f"Study {study}: two classifiers on the same images", columns, body or [["", report.NOT_RUN]])

@@ -4,6 +4,7 @@ A row has the keys study, table, run and metric, by which published/numbers.csv 
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -191,13 +192,17 @@ def resampled_auc(tested: Tested) -> np.ndarray:
 def over_seeds(values: np.ndarray, confidence: float) -> dict[str, tuple[float, ...]]:
     """Study C's columns, of float (n,) in 0..1, one value a seed: mean with its t interval, std, quartiles and maximum.
 
+    Std and quartiles are bootstrapped over the seeds. The maximum has no interval: a resample's is never above it.
+
     As pandas.describe, whose column names the paper prints: n − 1 below the std (the printed ones fit no other, their
     accuracies being multiples of 1/150), quartiles interpolated linearly.
     """
     found = {"mean": (np.mean(values), *np.clip(intervals.student(values, confidence), 0, 1))}
+    others = {f"q{q}": partial(np.quantile, q=q / 100) for q in (25, 50, 75)}
     if len(values) > 1:
-        found["std"] = (np.std(values, ddof=1),)
-    found |= {f"q{q}": (np.quantile(values, q / 100),) for q in (25, 50, 75)}
+        others = {"std": partial(np.std, ddof=1)} | others
+    for name, statistic in others.items():
+        found[name] = (statistic(values), *intervals.over_seeds(values, statistic, confidence))
     return found | {"max": (np.max(values),)}
 
 

@@ -85,17 +85,19 @@ def base_models(
 
 
 def preprocessing(
-    folder: Path, names: list[str], tables: dict[tuple[str, str], str], lesions: pd.Series, confidence: float
+    folder: Path, blocks: dict, tables: dict[tuple[str, str], str], lesions: pd.Series, confidence: float
 ) -> tuple[Seeds, dict[str, int] | None, Rows]:
     """Study C's Tables 4.1 to 4.6, a value a seed on the validation part; and the images of each class there.
 
     The figure of a run is that of its best epoch on these very images, as in the paper: the checkpoint `accuracy`, for
-    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it.
+    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it. A run
+    from random weights compares with none of the paper's.
     """
     values: Seeds = {"accuracy": {}, "auroc": {}}
     images, rows = None, []
-    for name in names:
+    for name, block in blocks.items():
         path = folder / f"{name}.csv"
+        scratch = "scratch" if block.weights == "data/weights/none" else ""
         runs = read_runs(path, lesions, f"stages.train {name}", split="val")
         kept: dict[str, dict[int, Tested]] = {}
         for (seed, checkpoint), tested in runs.items():
@@ -111,7 +113,7 @@ def preprocessing(
             where = tables.get((name, f"{metric} mean")) or tables.get((name, "accuracy mean"), "other runs")
             for statistic, numbers in scoreboard.over_seeds(found.to_numpy(), confidence).items():
                 few = "seeds" if statistic == "max" and len(found) != scoreboard.RUNS else ""
-                reason = "epoch" if metric == "auroc" and not own_epoch else few
+                reason = scratch or ("epoch" if metric == "auroc" and not own_epoch else few)
                 rows += scored("C", where, name, len(found), {f"{metric} {statistic}": numbers}, reason)
         one = next(iter(runs.values()))
         images = {label: int((one.truth == number).sum()) for number, label in enumerate(one.classes)}
@@ -130,8 +132,12 @@ def unet34(path: Path, confidence: float) -> Rows:
 
 
 def ensembles(folder: Path, names: list[str], lesions: pd.Series, confidence: float) -> tuple[dict[str, Tested], Rows]:
-    """Study D, section III: SnapEnsemble, CropBest and KFoldCrop, and what they are made of."""
-    found = {}
+    """Study D, section III: SnapEnsemble, CropBest and KFoldCrop, and what they are made of.
+
+    KFoldCrop takes its members' last snapshots: their best epochs are chosen on images of which d_snap, from which
+    they start, has seen most.
+    """
+    found, members = {}, []
     for name in names:
         path = folder / f"{name}.csv"
         by_checkpoint = read_tested(path, None, lesions, f"stages.train {name}")
@@ -141,7 +147,8 @@ def ensembles(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
             if not snapshots:
                 raise InputError(f"{path}: no checkpoint snapshot_1; set classifiers.d_snap.snapshots in params.yaml")
             found |= {"d_snap, best epoch": found[name], "d_snap": scoreboard.ensemble(snapshots)}
-    members = [tested for name, tested in found.items() if KFOLD.fullmatch(name)]
+        if KFOLD.fullmatch(name):
+            members.append(snapshots[-1] if snapshots else found[name])
     if len(members) > 1:
         found["d_kfold"] = scoreboard.ensemble(members)
     rows = []
@@ -150,9 +157,12 @@ def ensembles(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
     return found, rows
 
 
-def schedules(folder: Path, names: list[str], lesions: pd.Series, confidence: float) -> Rows:
-    """Study E's Table 3: the macro AUC of each model on each part; mean and deviation of M0 to M3 and of M4 to M7."""
-    rows = []
+def schedules(folder: Path, names: list[str], lesions: pd.Series, confidence: float) -> tuple[dict[str, Tested], Rows]:
+    """Study E's Table 3: the macro AUC of each model on each part; mean and deviation of M0 to M3 and of M4 to M7.
+
+    And what the models say of the test part.
+    """
+    found, rows = {}, []
     for split in ("train", "val", "test"):
         found, values, drawn = {}, {}, {}
         for name in names:
@@ -167,13 +177,16 @@ def schedules(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
             if not set(members) <= set(found):
                 continue
             scoreboard.on_same_images([found[name] for name in members], group)
-            four, together = [values[name] for name in members], np.mean([drawn[name] for name in members], axis=0)
+            four, together = [values[name] for name in members], np.stack([drawn[name] for name in members])
+            bounds = [
+                intervals.percentile(of, confidence) for of in (together.mean(axis=0), together.std(axis=0, ddof=1))
+            ]
             scores = {
-                f"{split} auc mean": (np.mean(four), *intervals.percentile(together, confidence)),
-                f"{split} auc sd": (np.std(four, ddof=1),),
+                f"{split} auc mean": (np.mean(four), *bounds[0]),
+                f"{split} auc sd": (np.std(four, ddof=1), *bounds[1]),
             }
             rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores)
-    return rows
+    return found, rows
 
 
 def summary(rows: Rows) -> dict:

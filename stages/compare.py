@@ -80,16 +80,19 @@ def main() -> None:
     rows += studies.segment(predictions / "segment.csv", confidence)
     bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, confidence)
     tables = scorecard.places(args.published, "C")
-    seeds, melanoma, of_c = studies.preprocessing(folder, list(blocks["C"]), tables, lesions, confidence)
+    seeds, melanoma, of_c = studies.preprocessing(folder, blocks["C"], tables, lesions, confidence)
     ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
     rows += more + of_c + studies.unet34(predictions / "unet34.csv", confidence) + of_d
-    rows += studies.schedules(folder, list(blocks["E"]), lesions, confidence)
+    schedules, of_e = studies.schedules(folder, list(blocks["E"]), lesions, confidence)
+    rows += of_e
 
     kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma)
     table = scorecard.beside(args.published, rows, kinds)
     numbers = pd.read_csv(args.published / "numbers.csv", keep_default_na=False)
-    lines = significance.pairs("A", trained, confidence) + significance.pairs("D", ensembles, confidence)
-    tests = significance.corrected(lines + significance.seeds(seeds, numbers, confidence))
+    lines = significance.seeds(seeds, numbers, confidence)
+    for study, found in (("A", trained), ("D", ensembles), ("E", schedules)):
+        lines += significance.pairs(study, found, confidence)
+    tests = significance.corrected(lines)
     collapsed = [name for name, tested in trained.items() if len(np.unique(tested.guess)) == 1]
     said = head(images, chosen.data, kinds)
     text = report.Report(table, args.published, kinds, confidence, collapsed, tests).text(said)

@@ -171,7 +171,11 @@ def five(undrawn) -> Path:
     write(folder.parent / "unet34.csv", pd.DataFrame(masks, columns=["image", "fold", "jaccard", "dice"]))
     for name, share in SURE.items():
         write(folder / f"{name}.csv", areas(table, {"train": 1.0, "val": 0.0, "test": share}))
-    chosen["classifiers"] |= dict.fromkeys([*wrong, *right, "d_snap", *SURE], chosen["classifiers"]["residual"])
+    block = chosen["classifiers"]["residual"]
+    chosen["classifiers"] |= dict.fromkeys([*right, "d_snap", *SURE, "c_graham"], block)
+    chosen["weights"]["names"] = ["resnet18"]
+    pretrained = block | {"architecture": "resnet18", "weights": "data/weights/resnet18"}
+    chosen["classifiers"] |= dict.fromkeys([name for name in wrong if name != "c_graham"], pretrained)
     Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
     return undrawn
 
@@ -324,6 +328,8 @@ def test_seeds_of_study_c(five):
     assert (area["ours"], area["reason"]) == (1.0, "epoch")
     assert line(table, "Table 4.1", "c_plain", "auroc mean")["ours"] == 1.0  # not published: beside its accuracy
     assert line(table, "Table 4.2", "c_base", "accuracy max")["reason"] == "seeds"
+    assert line(table, "Table 4.2", "c_graham", "accuracy mean")["reason"] == "scratch"
+    assert float(line(table, "Table 4.2", "c_graham", "accuracy std")["high"]) > 0
     tests = pd.read_csv("metrics/significance.csv", keep_default_na=False)
     tests = tests[(tests["metric"] == "accuracy") & (tests["test"] == "paired t")].set_index("second")
     assert (tests.loc["c_graham", "n"], float(tests.loc["c_graham", "difference"])) == (4, 2 / 32)

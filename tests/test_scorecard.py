@@ -220,7 +220,11 @@ def test_over_seeds_is_pandas_describe():
     values = np.array([0.88, 0.86, 0.9, 0.87, 0.85])
     found, described = scoreboard.over_seeds(values, 0.95), pd.Series(values).describe()
     for ours, theirs in (("std", "std"), ("q25", "25%"), ("q50", "50%"), ("q75", "75%"), ("max", "max")):
-        assert found[ours] == (pytest.approx(described[theirs]),)
+        assert found[ours][0] == pytest.approx(described[theirs])
+    for name in ("q25", "q50", "q75"):  # resampled values are those that there are
+        value, low, high = found[name]
+        assert 0.85 <= low <= value <= high <= 0.9
+    assert 0 <= found["std"][1] < found["std"][0] < found["std"][2] and len(found["max"]) == 1
     mean, low, high = found["mean"]
     half = 2.776445 * described["std"] / np.sqrt(5)  # t for 95 % and four degrees of freedom
     assert (mean, low, high) == pytest.approx((0.872, 0.872 - half, 0.872 + half), abs=1e-6)
@@ -229,7 +233,8 @@ def test_over_seeds_is_pandas_describe():
 def test_few_seeds():
     found = scoreboard.over_seeds(np.array([0.9]), 0.95)
     assert "std" not in found and found["max"] == (0.9,) and np.isnan(found["mean"][1:]).all()
-    assert np.isnan(scoreboard.over_seeds(np.array([0.9, 0.8]), 0.95)["mean"][1:]).all()
+    two = scoreboard.over_seeds(np.array([0.9, 0.8]), 0.95)
+    assert np.isnan([bound for name in ("mean", "std", "q50") for bound in two[name][1:]]).all()
     mean, low, high = scoreboard.over_seeds(np.array([1.0, 0.9, 0.5]), 0.95)["mean"]
     assert 0 <= low < mean < high == 1  # kept within 0 and 1
 

@@ -153,6 +153,15 @@ def test_pairs_of_seeds_and_too_few():
         assert line["note"] == "not run" and np.isnan([line["difference"], line["p"], line["p_holm"]]).all()
 
 
+def test_a_baseline_that_was_not_run_has_a_stand_in():
+    values = seeded({"c_base": [0.80, 0.82, 0.84], "c_resnet_arl": [0.82, 0.86, 0.90], "c_b0_arl": [0.7, 0.8, 0.9]})
+    line = lines_of({"accuracy": values}, "c_resnet_arl", STUDENT)
+    assert (line["first"], line["n"], line["difference"]) == ("c_base", 3, pytest.approx(0.04))
+    assert lines_of({"accuracy": values}, "c_b0_arl", STUDENT)["note"] == "not run"  # no ResNet stands in for b0
+    own = values | seeded({"c_resnet_base": [0.9, 0.9, 0.9]})
+    assert lines_of({"accuracy": own}, "c_resnet_arl", STUDENT)["first"] == "c_resnet_base"
+
+
 def test_every_experiment_has_its_baseline():
     lines = significance.corrected(significance.seeds({"accuracy": {}, "auroc": {}}, NUMBERS, 0.95))
     lines = lines[lines["test"] == STUDENT]
