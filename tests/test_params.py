@@ -137,6 +137,8 @@ def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
     found = params.load(tmp_path / "params.yaml")
     c = {name: block for name, block in found.classifiers.items() if name.startswith("c_")}
     assert len(c) == 13 and all((b.runs, b.batch, b.schedule) == (10, 16, "onecycle") for b in c.values())
+    first = {"c_plain", "c_masked_grey", "c_masked_flat"}  # experiment 1; experiments 2 to 4 oversample
+    assert {name for name, block in c.items() if block.sampler == "uniform"} == first
     for block in c.values():
         assert [(p.epochs, p.lr, p.train) for p in block.phases] == [(4, 3e-3, "head"), (20, 3e-4, "all")]
     assert found.resize["isic2017"].arrays["classify"] == params.Array(size=(224, 224), fit="crop")

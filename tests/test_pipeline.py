@@ -13,6 +13,7 @@ import yaml
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
+MORE = ("residual_gan", "c_b0", "d_crop")
 
 
 def sh(folder: Path, *command: str) -> str:
@@ -33,6 +34,15 @@ def edit(folder: Path, change) -> None:
     path.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
 
 
+def add_more(found: dict) -> None:
+    """What the smoke run leaves out and this file asks about: generated images, a crop, a pair for `attention`."""
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    found["mask"] = {**found["mask"], "sets": ["isic2019"]}
+    for section, name in (("masked", "isic2019_crop"), ("attention", "b0"), *(("classifiers", n) for n in MORE)):
+        found.setdefault(section, {})[name] = whole[section][name]
+    found["masked"].pop("isic2017_grey")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A copy of the repository with the smoke run's settings, reproduced once."""
@@ -46,6 +56,7 @@ def project(tmp_path_factory) -> Path:
         else:
             shutil.copy(ROOT / name, target)
     sh(folder, sys.executable, "-m", "lesions.settings", "settings/smoke.yaml")
+    edit(folder, add_more)
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
