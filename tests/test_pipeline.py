@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-MORE = ("residual_gan", "c_b0", "d_crop")
+MORE = ("residual_gan", "c_b0", "d_crop", "e_m0")
 
 
 def sh(folder: Path, *command: str) -> str:
@@ -76,9 +76,9 @@ def test_everything_ran_and_status_is_clean(project):
 
 
 def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cache(project):
-    edit(project, lambda p: p["classifiers"]["e_m7"].update(lr=2e-4))
-    assert ran(sh(project, "dvc", "repro")) == {"train@e_m7", "compare"}
-    edit(project, lambda p: p["classifiers"]["e_m7"].pop("lr"))
+    edit(project, lambda p: p["classifiers"]["e_m0"].update(lr=2e-4))
+    assert ran(sh(project, "dvc", "repro")) == {"train@e_m0", "compare"}
+    edit(project, lambda p: p["classifiers"]["e_m0"].pop("lr"))
     assert ran(sh(project, "dvc", "repro")) == {"compare"}  # whose tables are in git, not in the cache
     assert "up to date" in sh(project, "dvc", "status")
 
