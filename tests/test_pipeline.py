@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-MORE = ("residual_gan", "c_b0", "d_crop", "e_m0")
+MORE = ("residual_gan", "c_b0", "d_snap", "d_crop", "e_m0")
 
 
 def sh(folder: Path, *command: str) -> str:
