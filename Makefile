@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings
+.PHONY: repro test smoke lint settings doctor prune
 
 repro: .venv/ready
 	dvc repro
@@ -27,6 +27,14 @@ lint: .venv/ready
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: .venv/ready
 	python -m lesions.settings settings/$(NAME).yaml
+
+# What is wrong with this installation.
+doctor: .venv/ready
+	@python -m lesions.doctor
+
+# Outputs, logs and lock entries of stages that params.yaml no longer has.
+prune: .venv/ready
+	python -m lesions.prune
 
 .venv/ready: requirements.txt constraints.txt requirements-scorer.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \

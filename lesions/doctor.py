@@ -1,0 +1,136 @@
+"""Say in plain words what is wrong with this installation, or that nothing is.
+
+    python -m lesions.doctor
+
+Looks at Python, the versions that requirements.txt pins, git, params.yaml, the GPU of each framework, the room on the
+disk for what params.yaml asks for, and downloads that were cut off. Exit code 1 if something stands in the way.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from lesions import fetch, isic, params
+from lesions.errors import InputError
+
+PYTHONS = ((3, 11), (3, 12))
+OFFICIAL = {"isic2019": 25_331, "isic2018": 2_594, "isic2017": 2_150}  # images
+ARCHIVES = 27e9  # bytes of the official files together
+GIB = 2**30
+
+
+def python(version: tuple[int, ...]) -> str | None:
+    if version[:2] in PYTHONS:
+        return None
+    known = " or ".join(".".join(map(str, one)) for one in PYTHONS)
+    return f"Python {'.'.join(map(str, version[:2]))}: expected {known}; make .venv with one of these"
+
+
+def packages(requirements: str, installed: dict[str, str]) -> list[str]:
+    """What of `requirements` (lines name==version) is missing from `installed`, or there in another version."""
+    found = []
+    for name, wanted in re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", requirements, re.M):
+        have = installed.get(re.sub(r"[-_.]+", "-", name).lower())
+        if have is None:
+            found.append(f"{name}: not installed; pip install -r requirements.txt")
+        elif have.partition("+")[0] != wanted:  # 2.15.0+cu130 is 2.15.0
+            found.append(f"{name}: {have} is installed, {wanted} is pinned; pip install -r requirements.txt")
+    return found
+
+
+def images(source: str, sample: params.Sample) -> dict[str, int]:
+    """How many images of each set `data.source` has, at most: a folder's tables are counted, a URL's are not known."""
+    if source == "sample":
+        return {"isic2019": sample.images, "isic2018": sample.pairs, "isic2017": sample.images}
+    folder = Path(source).expanduser()
+    tables = {"isic2019": [isic.TRUTH_2019], "isic2017": list(isic.TRUTH_2017.values())}
+    found = dict(OFFICIAL)
+    for name, files in tables.items():
+        if all((folder / file).is_file() for file in files):
+            found[name] = sum((folder / file).read_bytes().count(b"\n") - 1 for file in files)
+    return found
+
+
+def needed(chosen: params.Params) -> float:
+    """Bytes of the archives and of all arrays; models come to this."""
+    source, count = chosen.data.source, images(chosen.data.source, chosen.data.sample)
+    folder = Path(source).expanduser()
+    archives = 0.1e9 if source == "sample" else ARCHIVES
+    if source not in ("sample", "isic") and all((folder / file).is_file() for file in isic.FILES):
+        archives = sum((folder / file).stat().st_size for file in isic.FILES)
+    planes, classify = 0.0, {}
+    for name, one in chosen.resize.items():
+        for array, setting in one.arrays.items():
+            size = count[name] * setting.size[0] * setting.size[1]
+            planes += size * (4 if name == "isic2018" else 3)  # with masks
+            if array == "classify":
+                classify[name] = 3 * size
+    methods = sum(one is not None for _, one in chosen.color_correct.methods)
+    planes += methods * sum(classify[name] for name in chosen.color_correct.sets)
+    planes += sum(classify[name] / 3 for name in chosen.mask.sets)
+    return archives + planes + sum(classify[one.set] for one in chosen.masked.values())
+
+
+def disk(wanted: float, free: float) -> str | None:
+    if free >= wanted:
+        return None
+    return (
+        f"disk: {free / GIB:.1f} GiB free, at least {wanted / GIB:.1f} GiB needed for the archives and arrays that "
+        "params.yaml asks for; free some, or choose smaller arrays or another data.source"
+    )
+
+
+def cut_off(store: Path) -> list[str]:
+    """Downloads that have begun and not ended."""
+    return [
+        f"download: {path} was cut off at {path.stat().st_size / 1e6:.0f} MB; dvc repro goes on with it"
+        for path in sorted(store.rglob("*.part"))
+    ]
+
+
+def gpus() -> list[str]:
+    """What torch and TensorFlow would run on. TensorFlow is asked last: loading it takes seconds."""
+    import torch
+
+    found = ["torch: CPU"]
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
+    from lesions.study_b import tf
+
+    seen = tf.config.list_physical_devices("GPU")
+    found.append(f"tensorflow: {len(seen)} GPU" if seen else "tensorflow: CPU")
+    if torch.cuda.is_available() and not seen:
+        found[-1] += " (study B; for the GPU: pip install 'tensorflow[and-cuda]' at the pinned version)"
+    return found
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    installed = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in metadata.distributions()}
+    wrong = [python(sys.version_info), *packages(Path("requirements.txt").read_text(encoding="utf-8"), installed)]
+    if shutil.which("git") is None:
+        wrong.append("git: not found; DVC needs it")
+    said = cut_off(fetch.STORE)
+    try:
+        chosen = params.load(Path("params.yaml"))
+        wrong.append(disk(needed(chosen), shutil.disk_usage(".").free))
+        said.append(f"params.yaml: data.source {chosen.data.source}, at least {needed(chosen) / GIB:.1f} GiB of disk")
+    except InputError as error:
+        wrong.append(str(error))
+    wrong = [line for line in wrong if line]
+    if not any(line.startswith(("torch:", "tensorflow:", "keras:", "h5py:")) for line in wrong):
+        said += gpus()
+    for line in said:
+        print(line)
+    for line in wrong:
+        print(f"wrong: {line}", file=sys.stderr)
+    print(f"{len(wrong)} to mend" if wrong else "nothing is wrong")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Remove what no stage of dvc.yaml owns any more: entries of dvc.lock, what they wrote, and their logs.
+
+    python -m lesions.prune          # says what goes, and removes it
+    python -m lesions.prune --dry    # only says it
+
+A block taken out of params.yaml leaves its models, predictions, metrics and plots behind. Only what dvc.lock names as
+the output of such a stage is touched, never a file that somebody put there. DVC's cache keeps what it cached: put the
+block back and `dvc repro` brings it back; `dvc gc --workspace` empties the cache.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from lesions.errors import InputError, run
+
+
+def owned(repo: Repo) -> tuple[set[str], set[Path]]:
+    """Names of the stages that dvc.yaml has with this params.yaml, and what they write, from the repository's root."""
+    outs = {Path(out.fs_path).relative_to(repo.root_dir) for out in repo.index.outs}
+    return {stage.addressing for stage in repo.index.stages}, outs
+
+
+def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]]:
+    """stage -> its outputs, for the stages of dvc.lock that are not among `names`.
+
+    Left out is what a stage of `names` writes too, lies in, or has in it.
+    """
+
+    def free(path: Path) -> bool:
+        return not any(path == out or path in out.parents or out in path.parents for out in outs)
+
+    gone = {name: locked.get("outs", []) for name, locked in stages.items() if name not in names}
+    return {name: [path for path in map(Path, (out["path"] for out in of)) if free(path)] for name, of in gone.items()}
+
+
+def old_logs(runs: Path, names: set[str]) -> list[Path]:
+    """Folders of runs/ of no stage that there is: train@x logs in train-x, or, of several seeds, in train-x-<seed>."""
+    known = {name.replace("@", "-") for name in names}
+    return [log for log in sorted(runs.glob("*")) if not {log.name, log.name.rpartition("-")[0]} & known]
+
+
+def remove(path: Path, root: Path) -> None:
+    """A file or folder, and the folders that it leaves empty, below the first of `root`."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    for folder in list(path.parents)[: len(path.relative_to(root).parts) - 2]:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry", action="store_true", help="say what would go, and leave it")
+    args = parser.parse_args()
+    try:
+        with Repo() as repo:
+            root = Path(repo.root_dir)
+            names, outs = owned(repo)
+    except DvcException as error:
+        raise InputError(f"dvc.yaml: {str(error).splitlines()[0]}; mend it before pruning") from None
+    lock = root / "dvc.lock"
+    gone = left(load_yaml(lock).get("stages", {}) if lock.exists() else {}, names, outs)
+    written = [root / path for of in gone.values() for path in of]
+    paths = [path for path in [*written, *old_logs(root / "runs", names)] if path.exists() or path.is_symlink()]
+    for line in [*(f"dvc.lock: {name}" for name in gone), *(str(path.relative_to(root)) for path in paths)]:
+        print(line)
+    print(f"{len(gone)} entries of dvc.lock, {len(paths)} files and folders {'would go' if args.dry else 'removed'}")
+    if args.dry or not (gone or paths):
+        return
+    for path in paths:
+        remove(path, root)
+    if gone:
+        with modify_yaml(lock) as locked:
+            for name in gone:
+                del locked["stages"][name]
+
+
+if __name__ == "__main__":
+    run(main)

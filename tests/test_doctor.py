@@ -1,0 +1,91 @@
+"""What the doctor finds, each by its cause."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from lesions import doctor, params
+from lesions.settings import overlaid
+from tests.conftest import ROOT
+
+BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def chosen(folder: Path, over: dict) -> params.Params:
+    (folder / "params.yaml").write_text(yaml.safe_dump(overlaid(BASE, over)))
+    return params.load(folder / "params.yaml")
+
+
+def test_python():
+    assert doctor.python((3, 11, 4)) is doctor.python((3, 12, 0)) is None
+    assert doctor.python((3, 14, 0)) == "Python 3.14: expected 3.11 or 3.12; make .venv with one of these"
+
+
+def test_packages():
+    pinned = "-c constraints.txt\ntorch==2.15.0\nscikit-learn==1.9.1\ntqdm==4.70.1\n# numpy==1.0\n"
+    assert doctor.packages(pinned, {"torch": "2.15.0+cu130", "scikit-learn": "1.9.1", "tqdm": "4.70.1"}) == []
+    torch, sklearn, tqdm = doctor.packages(pinned, {"torch": "2.1.0", "tqdm": "4.70.10"})
+    assert "2.1.0 is installed, 2.15.0 is pinned" in torch and "4.70.10 is installed" in tqdm
+    assert sklearn.startswith("scikit-learn: not installed; pip install")
+
+
+def test_every_pin_is_looked_at():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line[0] not in "#-"]
+    assert len(doctor.packages((ROOT / "requirements.txt").read_text(), {})) == len(lines) > 15
+
+
+def test_room_by_hand(tmp_path):
+    """One array of 10×10 a set, no correction, no masks: 25,331 + 2,150 images of 300 bytes and 2,594 of 400."""
+    found = chosen(tmp_path, {}).model_copy(
+        update={
+            "data": params.Data(source="isic", sample=BASE["data"]["sample"]),
+            "resize": {
+                name: params.Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
+                for name in doctor.OFFICIAL
+            },
+            "color_correct": params.ColorCorrect(sets=(), methods={}),
+            "mask": params.Mask(sets=(), checkpoint="jaccard", threshold=0.5),
+            "masked": {},
+        }
+    )
+    assert doctor.needed(found) == doctor.ARCHIVES + 27_481 * 300 + 2_594 * 400
+
+
+def test_the_full_study_needs_more_than_its_archives(tmp_path):
+    full = yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8"))
+    sample, isic = doctor.needed(chosen(tmp_path, {})), doctor.needed(chosen(tmp_path, full))
+    assert sample < 1e9 < doctor.ARCHIVES + 25_331 * 3 * 256**2 < isic < 1e11
+
+
+def test_a_folder_is_counted(raw):
+    found = doctor.images(str(raw), params.Sample(seed=0, images=200, pairs=40))
+    assert found == {"isic2019": 96, "isic2018": 2594, "isic2017": 36}
+
+
+def test_disk():
+    assert doctor.disk(1e9, 2e9) is None
+    assert re.match(r"disk: 1\.0 GiB free, at least 2\.0 GiB needed", doctor.disk(2 * 2**30, 2**30))
+
+
+def test_cut_off(tmp_path):
+    (tmp_path / "x/2019").mkdir(parents=True)
+    (tmp_path / "x/2019/a.zip.part").write_bytes(bytes(2_000_000))
+    (tmp_path / "x/2019/b.zip").write_bytes(b"whole")
+    (line,) = doctor.cut_off(tmp_path)
+    assert "a.zip.part was cut off at 2 MB" in line
+
+
+def test_it_says_all_that_is_wrong_and_fails(tmp_path):
+    (tmp_path / "requirements.txt").write_text("torch==0.0.1\n")
+    (tmp_path / "params.yaml").write_text("train: 1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "lesions.doctor"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    wrong = [line for line in done.stderr.splitlines() if line.startswith("wrong: ")]
+    assert [line.split(":")[1].strip() for line in wrong] == ["torch", "git", "params.yaml"]
+    assert done.stdout.endswith("3 to mend\n")
