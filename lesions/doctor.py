@@ -92,20 +92,18 @@ def cut_off(store: Path) -> list[str]:
 
 
 def gpus() -> list[str]:
-    """What torch and TensorFlow would run on. TensorFlow is asked last: loading it takes seconds."""
+    """What torch and TensorFlow would run on. TensorFlow, which takes seconds to load, is asked where there is a GPU."""
     import torch
 
-    found = ["torch: CPU"]
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_properties(0)
-        found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
+    if not torch.cuda.is_available():
+        return ["torch sees no GPU: everything runs on the CPU"]
+    device = torch.cuda.get_device_properties(0)
     from lesions.study_b import tf
 
     seen = tf.config.list_physical_devices("GPU")
-    found.append(f"tensorflow: {len(seen)} GPU" if seen else "tensorflow: CPU")
-    if torch.cuda.is_available() and not seen:
-        found[-1] += " (study B; for the GPU: pip install 'tensorflow[and-cuda]' at the pinned version)"
-    return found
+    found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
+    hint = "CPU; for the GPU: pip install 'tensorflow[and-cuda]' at the pinned version"
+    return [*found, f"tensorflow (study B): {f'{len(seen)} GPU' if seen else hint}"]
 
 
 def main() -> None:
