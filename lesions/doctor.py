@@ -92,7 +92,7 @@ def cut_off(store: Path) -> list[str]:
 
 
 def gpus() -> list[str]:
-    """What torch and TensorFlow would run on. TensorFlow, which takes seconds to load, is asked where there is a GPU."""
+    """What torch and TensorFlow would run on. TensorFlow takes seconds to load: asked only where there is a GPU."""
     import torch
 
     if not torch.cuda.is_available():
