@@ -329,5 +329,6 @@ def draw(
         save(reports_figure(table, kinds["B"]), folder / "reports.png")
         save(means_figure(table, kinds["C"], level), folder / "preprocessing.png")
         save(areas_figure(table, kinds["E"], level), folder / "schedules.png")
-        save(confusion_figure(every, kind), folder / "confusion.png")
-        save(roc_figure(every, kind), folder / "roc.png")
+        if every:
+            save(confusion_figure(every, kind), folder / "confusion.png")
+            save(roc_figure(every, kind), folder / "roc.png")

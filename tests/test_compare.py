@@ -298,6 +298,18 @@ def test_some_folds_have_no_mean(undrawn):
         assert line(table, where, "residual", metric)["ours"] > 0
 
 
+def test_nothing_but_masks(world):
+    """params.yaml without any classifier: all of it is not run, and the pictures say so."""
+    Path("params.yaml").write_text(
+        yaml.safe_dump(settings() | {"classifiers": {}, "cross_validate": {}, "base_models": {}}), encoding="utf-8"
+    )
+    compare.main()
+    table = result()
+    assert set(table.loc[table["study"].isin(["B", "E"]) & (table["run"] != ""), "comparable"]) <= {"not run", ""}
+    assert line(table, "Table 6.6", "unet", "jaccard")["ours"] == pytest.approx(0.65)
+    assert Path("plots/compare/scorecard.png").exists() and not Path("plots/compare/roc.png").exists()
+
+
 def test_an_image_in_two_folds(undrawn):
     folder = Path("data/predictions/cross_validate")
     shutil.copy(folder / "alexnet-1.csv", folder / "alexnet-2.csv")
