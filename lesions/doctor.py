@@ -29,11 +29,16 @@ def python(version: tuple[int, ...]) -> str | None:
     return f"Python {'.'.join(map(str, version[:2]))}: expected {known}; make .venv with one of these"
 
 
+def canonical(name: str) -> str:
+    """A distribution's name as PEP 503 compares names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def packages(requirements: str, installed: dict[str, str]) -> list[str]:
     """What of `requirements` (lines name==version) is missing from `installed`, or there in another version."""
     found = []
     for name, wanted in re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", requirements, re.M):
-        have = installed.get(re.sub(r"[-_.]+", "-", name).lower())
+        have = installed.get(canonical(name))
         if have is None:
             found.append(f"{name}: not installed; pip install -r requirements.txt")
         elif have.partition("+")[0] != wanted:  # 2.15.0+cu130 is 2.15.0
@@ -108,15 +113,16 @@ def gpus() -> list[str]:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    installed = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in metadata.distributions()}
+    installed = {canonical(d.name): d.version for d in metadata.distributions()}
     wrong = [python(sys.version_info), *packages(Path("requirements.txt").read_text(encoding="utf-8"), installed)]
     if shutil.which("git") is None:
         wrong.append("git: not found; DVC needs it")
     said = cut_off(fetch.STORE)
     try:
         chosen = params.load(Path("params.yaml"))
-        wrong.append(disk(needed(chosen), shutil.disk_usage(".").free))
-        said.append(f"params.yaml: data.source {chosen.data.source}, at least {needed(chosen) / GIB:.1f} GiB of disk")
+        wanted = needed(chosen)
+        wrong.append(disk(wanted, shutil.disk_usage(".").free))
+        said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
     except InputError as error:
         wrong.append(str(error))
     wrong = [line for line in wrong if line]
