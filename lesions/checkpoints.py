@@ -1,6 +1,7 @@
-"""State dicts on disk: nothing but tensors is ever unpickled."""
+"""State dicts and positions of a training on disk: nothing but tensors, numbers and text is ever unpickled."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -10,9 +11,10 @@ from lesions.errors import InputError
 from lesions.files import replacing, replacing_folder
 
 State = dict[str, Tensor]
+Best = dict[str, tuple[int, State]]  # for each kept metric, the epoch and the state (on the CPU) that had it best
 
 
-def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
+def save(folder: Path, best: Best) -> None:
     """<folder>/<metric>.pt for each of {metric: (epoch, state)}; DVC's cache stores equal ones once."""
     with replacing_folder(folder) as part:
         first: dict[int, Path] = {}
@@ -25,7 +27,7 @@ def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
                 first[epoch] = path
 
 
-def save_one(path: Path, state: State) -> None:
+def save_one(path: Path, state: dict) -> None:
     with replacing(path) as part:
         torch.save(state, part)
 
@@ -42,3 +44,30 @@ def load(path: Path) -> State:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: not a mapping of names to tensors; {expected}")
     return state
+
+
+def save_position(folder: Path, position: dict, best: Best) -> None:
+    """Where a training is, and its best states so far: each of them written once."""
+    for epoch, state in best.values():
+        path = folder / f"best-{epoch}.pt"
+        if not path.exists():
+            save_one(path, state)
+    save_one(folder / "position.pt", {**position, "best": {metric: epoch for metric, (epoch, _) in best.items()}})
+    kept = {f"best-{epoch}.pt" for epoch, _ in best.values()}
+    for path in folder.glob("best-*.pt"):
+        if path.name not in kept:
+            path.unlink()
+
+
+def load_position(folder: Path) -> tuple[dict, Best] | None:
+    """What save_position left in `folder`; None where there is nothing, or nothing that can be read."""
+    if not (folder / "position.pt").exists():
+        return None
+    try:
+        position = torch.load(folder / "position.pt", map_location="cpu", weights_only=True)
+        epochs: dict[str, int] = position.pop("best")
+        states = {epoch: load(folder / f"best-{epoch}.pt") for epoch in set(epochs.values())}
+    except Exception as error:  # cut short by a power failure: the work is done again
+        print(f"{folder}: unreadable ({type(error).__name__}); starting over", file=sys.stderr)
+        return None
+    return position, {metric: (epoch, states[epoch]) for metric, epoch in epochs.items()}

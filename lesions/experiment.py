@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lesions import augment, checkpoints, classifiers, metrics, splits, training, tta
+from lesions import augment, checkpoints, classifiers, metrics, resume, splits, training, tta
 from lesions.attention import alphas
 from lesions.errors import InputError
 from lesions.feed import Feed, load, normalised, unit
@@ -18,6 +18,12 @@ from lesions.images import resized
 from lesions.params import Classifier, Compute
 
 CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
+
+
+def inputs(block: Classifier, data: Path) -> list[Path]:
+    """The files that a run of `block` depends on."""
+    arrays = [data / f"{block.images}.npy", data / f"generated/{block.generated}.npy"]
+    return [data / f"sorted/{block.set}.csv", *arrays, Path(block.weights)]
 
 
 class Experiment:
@@ -46,10 +52,10 @@ class Experiment:
                     f"class {label} has no image in the {role} part of split {split}; expected more images"
                 )
 
-    def batches(self, epoch: int) -> tuple[int, training.Batches]:
-        """The batches of an epoch: drawn by the recipe's sampler, augmented, normalised, on the device."""
+    def batches(self, epoch: int, start: int = 0) -> tuple[int, training.Batches]:
+        """The batches of an epoch, from number `start` on: drawn by the recipe's sampler, augmented, normalised, on the
+        device."""
         block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         targets = self.targets[self.train]
         weights = (
             1 / np.bincount(targets, minlength=len(self.classes))[targets] if block.sampler == "balanced" else None
@@ -57,8 +63,8 @@ class Experiment:
         order = training.epoch_order(len(self.train), block.batch, rng, weights, block.epoch_images)
 
         def stream():
-            for chosen in order:
-                index = self.train[chosen]
+            for step in range(start, len(order)):
+                index, generator = self.train[order[step]], training.step_generator(block.seed, epoch, step)
                 images, _ = augment.augmented(block.augment, self.feed.batch(index), None, generator)
                 yield normalised(images), torch.from_numpy(self.targets[index]).to(self.device, non_blocking=True)
 
@@ -99,15 +105,15 @@ class Experiment:
                 raise InputError(f"{start}: not a state of this block's network: {str(error)[:200]}") from None
         return model
 
-    def fit(self, name: str) -> tuple[nn.Module, training.Fit]:
+    def fit(self, name: str, run: resume.Run | None = None) -> tuple[nn.Module, training.Fit]:
         model = self.model()
         found = training.fit(
             model, self.block, self.compute, self.device, batches=self.batches, loss_of=functional.cross_entropy,
-            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots,
+            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
         )  # fmt: skip
         return model, found
 
-    def predict(self, model: nn.Module, best: dict[str, tuple[int, dict[str, Tensor]]]) -> pd.DataFrame:
+    def predict(self, model: nn.Module, best: checkpoints.Best) -> pd.DataFrame:
         """Every checkpoint on the parts that block.predict names: image, split, seed, checkpoint, label, p_<class> …"""
         tables, done = [], {}
         for checkpoint, (epoch, state) in best.items():
@@ -132,8 +138,9 @@ def watched(model: nn.Module) -> dict[str, float]:
     return {f"alpha_{block}": value for block, value in alphas(model).items()}
 
 
-def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame) -> dict:
-    """For `dvc metrics`: each checkpoint's scores on the part that is scored, the mean over the runs where several."""
+def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, best: checkpoints.Best) -> dict:
+    """For `dvc metrics`: each checkpoint's epoch, and its scores on the part that is scored, their mean over several
+    runs (the epoch is `best`'s, of the first)."""
     index, scores = {c: i for i, c in enumerate(classes)}, {}
     rows = predictions[predictions["split"] == scored]
     for checkpoint, of in rows.groupby("checkpoint", sort=False):
@@ -141,7 +148,8 @@ def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame) ->
         for _, run in of.groupby("seed"):
             probabilities = run[[f"p_{c}" for c in classes]].to_numpy()
             runs.append(metrics.classification(run["label"].map(index).to_numpy(), probabilities))
-        scores[checkpoint] = {name: round(float(np.mean([run[name] for run in runs])), 6) for name in runs[0]}
+        means = {name: round(float(np.mean([run[name] for run in runs])), 6) for name in runs[0]}
+        scores[checkpoint] = {"epoch": best[checkpoint][0]} | means
     return scores
 
 

@@ -4,10 +4,12 @@ Two departures from the listing, both marked in the README: the discriminator en
 loss takes its sigmoid output for logits; noise is an argument of the step, so that a run can be repeated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from lesions.files import replacing
 from lesions.study_b import keras, tf
 
 SIDE = 64
@@ -15,6 +17,8 @@ MOMENTUM = 0.8
 LEAK = 0.2
 DROPOUT = 0.25
 Draw = Callable[[np.ndarray], np.ndarray]
+Adams = tuple[keras.optimizers.Adam, keras.optimizers.Adam]  # the generator's, the discriminator's
+Stateful = keras.Model | keras.optimizers.Optimizer
 Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -60,14 +64,39 @@ def losses(real: tf.Tensor, fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return of_generator, of_discriminator
 
 
-def train_step(makes: keras.Model, judges: keras.Model, lr: float, beta1: float, jit_compile: bool = False) -> Step:
+def adams(makes: keras.Model, judges: keras.Model, lr: float, beta1: float) -> Adams:
+    """An optimizer for each network."""
+    pair = keras.optimizers.Adam(lr, beta_1=beta1), keras.optimizers.Adam(lr, beta_1=beta1)
+    for adam, network in zip(pair, (makes, judges), strict=True):
+        adam.build(network.trainable_variables)
+    return pair
+
+
+def save_state(parts: Sequence[Stateful], path: Path, **more: np.ndarray) -> None:
+    """All that a training changes (weights, moments, the seeds of dropout), and `more`, as one .npz."""
+    values = {f"v{number}": np.asarray(v) for number, v in enumerate(variables(parts))}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **values, **more)
+
+
+def load_state(parts: Sequence[Stateful], path: Path) -> dict[str, np.ndarray]:
+    """Give `parts` what save_state wrote; returns the rest of it."""
+    with np.load(path, allow_pickle=False) as held:
+        for number, variable in enumerate(variables(parts)):
+            variable.assign(held[f"v{number}"])
+        return {name: held[name] for name in held.files if not name.startswith("v")}
+
+
+def variables(parts: Sequence[Stateful]) -> list[keras.Variable]:
+    return [variable for part in parts for variable in part.variables]
+
+
+def train_step(makes: keras.Model, judges: keras.Model, pair: Adams, jit_compile: bool = False) -> Step:
     """The compiled step (images n×64×64×3, noise m×latent) -> losses of generator and discriminator.
 
     Both networks learn from one forward pass, each by its own Adam. n and m may differ and vary: one trace serves all.
     """
-    adam_makes, adam_judges = (keras.optimizers.Adam(lr, beta_1=beta1) for _ in range(2))
-    adam_makes.build(makes.trainable_variables)
-    adam_judges.build(judges.trainable_variables)
+    adam_makes, adam_judges = pair
     signature = [tf.TensorSpec([None, *shape[1:]]) for shape in (judges.input_shape, makes.input_shape)]
 
     @tf.function(input_signature=signature, jit_compile=jit_compile or None)

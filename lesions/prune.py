@@ -1,11 +1,12 @@
-"""Remove what no stage of dvc.yaml owns any more: entries of dvc.lock, what they wrote, and their logs.
+"""Remove what no stage of dvc.yaml owns any more: entries of dvc.lock, what they wrote, their logs and checkpoints.
 
     python -m lesions.prune          # says what goes, and removes it
     python -m lesions.prune --dry    # only says it
 
 A block taken out of params.yaml leaves its models, predictions, metrics and plots behind. Only what dvc.lock names as
-the output of such a stage is touched, never a file that somebody put there. DVC's cache keeps what it cached: put the
-block back and `dvc repro` brings it back; `dvc gc --workspace` empties the cache.
+the output of such a stage is touched, and logs (runs/) and checkpoints (.checkpoints/) of its name; never a file that
+somebody put there. DVC's cache keeps what it cached: put the block back and `dvc repro` brings it back; `dvc gc
+--workspace` empties the cache.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from lesions.errors import InputError, run
+from lesions.resume import STORE
 
 
 def owned(repo: Repo) -> tuple[set[str], set[Path]]:
@@ -38,10 +40,11 @@ def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]
     return {name: [path for path in map(Path, (out["path"] for out in of)) if free(path)] for name, of in gone.items()}
 
 
-def old_logs(runs: Path, names: set[str]) -> list[Path]:
-    """Folders of runs/ of no stage that there is: train@x logs in train-x, or, of several seeds, in train-x-<seed>."""
+def orphans(folder: Path, names: set[str]) -> list[Path]:
+    """What is in runs/ or .checkpoints/ of no stage that there is: train@x has train-x, or, of several seeds,
+    train-x-<seed>."""
     known = {name.replace("@", "-") for name in names}
-    return [log for log in sorted(runs.glob("*")) if not {log.name, log.name.rpartition("-")[0]} & known]
+    return [path for path in sorted(folder.glob("*")) if not {path.name, path.name.rpartition("-")[0]} & known]
 
 
 def remove(path: Path, root: Path) -> None:
@@ -68,7 +71,8 @@ def main() -> None:
     lock = root / "dvc.lock"
     gone = left(load_yaml(lock).get("stages", {}) if lock.exists() else {}, names, outs)
     written = [root / path for of in gone.values() for path in of]
-    paths = [path for path in [*written, *old_logs(root / "runs", names)] if path.exists() or path.is_symlink()]
+    beside = [path for folder in (Path("runs"), STORE) for path in orphans(root / folder, names)]
+    paths = [path for path in [*written, *beside] if path.exists() or path.is_symlink()]
     for line in [*(f"dvc.lock: {name}" for name in gone), *(str(path.relative_to(root)) for path in paths)]:
         print(line)
     print(f"{len(gone)} entries of dvc.lock, {len(paths)} files and folders {'would go' if args.dry else 'removed'}")

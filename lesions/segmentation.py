@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lesions import augment, training, unet
+from lesions import augment, metrics, training, unet
 from lesions.feed import Feed, load, normalised
 from lesions.params import Compute, Optimisation
 
@@ -22,14 +22,15 @@ class Pairs:
         self.images, self.masks = Feed([self.pixels], device), Feed([self.truth[..., None]], device)
         self.rows = rows
 
-    def batches(self, epoch: int, recipe: Optimisation) -> tuple[int, training.Batches]:
-        """The augmented batches of an epoch, padded to the U-Net's stride: float B×3×H×W and B×1×h×w."""
+    def batches(self, recipe: Optimisation, epoch: int, start: int = 0) -> tuple[int, training.Batches]:
+        """The augmented batches of an epoch, from number `start` on, padded to the U-Net's stride: float B×3×H×W and
+        B×1×h×w."""
         rng, rows = np.random.default_rng([recipe.seed, epoch]), self.rows["train"]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         order = training.epoch_order(len(rows), recipe.batch, rng)
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
-            for index in (rows[chosen] for chosen in order):
+            for step in range(start, len(order)):
+                index, generator = rows[order[step]], training.step_generator(recipe.seed, epoch, step)
                 pair = (self.images.batch(index), self.masks.batch(index))
                 x, y = augment.augmented(recipe.augment, *pair, generator)
                 yield unet.padded(normalised(x)), y.float()
@@ -48,3 +49,10 @@ class Pairs:
 def loss_of(name: str):
     """The named loss of padded logits against masks of the size before padding."""
     return lambda logits, target: unet.loss(name, logits[..., : target.shape[-2], : target.shape[-1]], target)
+
+
+def summary(loss: float, jaccards: np.ndarray, dices: np.ndarray) -> dict[str, float]:
+    """For `dvc metrics`: the means over images; thresholded as on the leaderboard (0 below .65)."""
+    ranking = metrics.thresholded(jaccards).mean()
+    means = {"loss": loss, "jaccard": jaccards.mean(), "jaccard_thresholded": ranking, "dice": dices.mean()}
+    return {name: round(float(value), 6) for name, value in means.items()}

@@ -47,6 +47,12 @@ def jit(compute: Compute) -> bool:
     return compute.compile and bool(tf.config.list_physical_devices("GPU"))
 
 
+def device_name() -> str:
+    """The GPUs that TensorFlow sees, or cpu."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return ", ".join(tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus) or "cpu"
+
+
 def read_set(table: Path, images: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """The sorted table and its images, uint8 N×H×W×3, checked to belong together."""
     rows = read_csv(table, ("image", "label", "cv0"), "stages.sort")

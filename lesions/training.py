@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lesions.checkpoints import State
+from lesions import checkpoints, resume
 from lesions.errors import InputError
 from lesions.freezing import freeze, norms_to_eval
 from lesions.params import Compute, Optimisation, Phase, Unet34
@@ -33,7 +33,21 @@ class Fit:
     """history: one row an epoch. best: for each kept metric, the epoch and the state (on the CPU) that had it best."""
 
     history: pd.DataFrame
-    best: dict[str, tuple[int, State]]
+    best: checkpoints.Best
+
+
+@dataclass
+class Position:
+    """How far a training is: the epoch under way, its steps done, the images seen and their summed loss; and what came
+    before: rows of the history, the best value of each kept metric, how many snapshots."""
+
+    epoch: int = 1
+    step: int = 0
+    seen: int = 0
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    rows: list[dict[str, float]] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+    snapshots: int = 0
 
 
 def prepare(compute: Compute, seed: int) -> torch.device:
@@ -47,6 +61,11 @@ def prepare(compute: Compute, seed: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not compute.deterministic
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(compute: Compute) -> str:
+    """The model of the GPU, or cpu."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def autocast(compute: Compute, device: torch.device) -> torch.autocast:
@@ -74,74 +93,121 @@ def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.nd
     return batches if len(batches) == 1 or len(batches[-1]) > 1 else batches[:-1]
 
 
+def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
+    """What augments one batch is drawn from: of the batch's place alone, so that a training can start at any."""
+    drawn = np.random.default_rng([seed, epoch, step]).integers(2**62)
+    return torch.Generator().manual_seed(int(drawn))
+
+
 def fit(
     model: nn.Module,
     recipe: Optimisation,
     compute: Compute,
     device: torch.device,
     *,
-    batches: Callable[[int], tuple[int, Batches]],
+    batches: Callable[[int, int], tuple[int, Batches]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
     validate: Callable[[nn.Module], dict[str, float]],
     keep: tuple[str, ...],
     name: str,
     watch: Callable[[nn.Module], dict[str, float]] = lambda model: {},
     snapshots: bool = False,
+    run: resume.Run | None = None,
 ) -> Fit:
     """Train `model` through the phases of `recipe`, or, if it has none, for its epochs with all that it has.
 
-    batches(epoch): how many there are, and the (inputs, targets) themselves, on the device. loss_of(outputs, targets):
-    a scalar. validate(model): metrics by name, of which `keep` says whose best states to keep. watch(model): more
-    columns of the history. snapshots: keep the state at the end of each cycle of the schedule too, as snapshot_1 ….
-    name: the stage, for the progress bar and the TensorBoard log in runs/. Raises InputError if the loss is no longer
-    finite.
+    batches(epoch, start): how many an epoch has, and the (inputs, targets) from number `start` on, on the device.
+    loss_of(outputs, targets): a scalar. validate(model): metrics by name, of which `keep` says whose best states to
+    keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
+    too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
+    go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
+    loss is no longer finite.
     """
     model.to(device, memory_format=torch.channels_last)
     step_model = torch.compile(model) if compute.compile and device.type == "cuda" else model
     phases = recipe.phases or (Phase(epochs=recipe.epochs, lr=recipe.lr, train="all"),)
-    rows, best, best_value, taken, epoch = [], {}, {}, 0, 0
-    shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one run's curves, not all that ever were
-    log = SummaryWriter(f"runs/{name}", flush_secs=10)
-    progress = tqdm(total=sum(phase.epochs for phase in phases), desc=name, unit="epoch")
+    total = sum(phase.epochs for phase in phases)
+    found = checkpoints.load_position(run.folder / name) if run else None
+    held, best = found or ({}, {})
+    at = Position(**{each.name: held[each.name] for each in fields(Position) if held})
+    at.loss = at.loss.to(device)
+    if held:
+        model.load_state_dict(held["model"])
+        set_random_state(held["random"])
+    else:
+        shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one run's curves, not all that ever were
+    log = SummaryWriter(f"runs/{name}", flush_secs=10, purge_step=at.epoch)
+    progress = tqdm(total=total, initial=at.epoch - 1, desc=name, unit="epoch")
+
+    def save(**more) -> None:
+        position = {**vars(at), "model": model.state_dict(), "random": random_state(), **more}
+        run.save(lambda folder: checkpoints.save_position(folder / name, position, best))
+
+    before = 0
     for phase in phases:
+        epochs = range(max(before + 1, at.epoch), before + phase.epochs + 1)
+        first, before = before + 1, before + phase.epochs
+        if not epochs:
+            continue
         freeze(model, phase.train)
         optimizer, schedule = optimizer_for(model, recipe, phase.lr), None
-        for number in range(1, phase.epochs + 1):
-            epoch += 1
+        for epoch in epochs:
+            at.epoch = epoch
             model.train()
             norms_to_eval(model)
-            steps, epoch_batches = batches(epoch)
-            schedule = schedule or schedule_for(optimizer, recipe.schedule, steps * phase.epochs, recipe.cycles)
-            total, seen = torch.zeros((), device=device), 0
-            for inputs, targets in epoch_batches:
+            steps, stream = batches(epoch, at.step)
+            if schedule is None:
+                schedule = schedule_for(optimizer, recipe.schedule, steps * phase.epochs, recipe.cycles)
+                if at.step:  # checkpoints are taken within an epoch, after a step
+                    optimizer.load_state_dict(held["optimizer"])
+                    schedule.load_state_dict(held["schedule"])
+            for inputs, targets in stream:
                 with autocast(compute, device):
                     loss = loss_of(step_model(inputs), targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                total += loss.detach() * len(inputs)
-                seen += len(inputs)
-            row = {"epoch": epoch, "train_loss": total.item() / seen}
+                at.loss += loss.detach() * len(inputs)
+                at.seen += len(inputs)
+                at.step += 1
+                if run and run.due():
+                    save(optimizer=optimizer.state_dict(), schedule=schedule.state_dict())
+            row = {"epoch": epoch, "train_loss": at.loss.item() / at.seen}
             if not np.isfinite(row["train_loss"]):
                 raise InputError(f"params.yaml: {name}: the loss is not finite in epoch {epoch}; expected a smaller lr")
             row |= {f"val_{metric}": value for metric, value in validate(model).items()}
-            better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], best_value[m])]
-            best_value |= {m: row[f"val_{m}"] for m in better}
-            if snapshots and number in cycle_ends(phase.epochs, recipe.cycles):
-                taken += 1
-                better = [*better, f"snapshot_{taken}"]
+            better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], at.values[m])]
+            at.values |= {m: row[f"val_{m}"] for m in better}
+            if snapshots and epoch - first + 1 in cycle_ends(phase.epochs, recipe.cycles):
+                at.snapshots += 1
+                better = [*better, f"snapshot_{at.snapshots}"]
             if better:
                 state = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
                 best |= dict.fromkeys(better, (epoch, state))
-            rows.append(row | watch(model))
-            for key, value in rows[-1].items():
+            at.rows.append(row | watch(model))
+            for key, value in at.rows[-1].items():
                 log.add_scalar(key, value, epoch)
+            at.step, at.seen, at.loss = 0, 0, torch.zeros((), device=device)
             progress.update()
             progress.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
+    if run and run.due():  # else the last one is near enough
+        save(epoch=total + 1)
     log.close()
     progress.close()
-    return Fit(pd.DataFrame(rows), best)
+    return Fit(pd.DataFrame(at.rows), best)
+
+
+def random_state() -> dict[str, Tensor]:
+    """torch's, from which dropout is drawn; nothing in a training draws from Python's or numpy's own."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def improves(metric: str, new: float, old: float) -> bool:

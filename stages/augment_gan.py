@@ -13,7 +13,8 @@ test images too). Its last batch may be smaller; the noise batch never is, as in
 """
 
 import argparse
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from lesions import gan, params
-from lesions.errors import InputError, run
+from lesions import errors, gan, params, resume
+from lesions.errors import InputError
 from lesions.files import new_array, replacing, replacing_folder, write_csv
 from lesions.splits import roles
-from lesions.study_b import jit, read_set, save_model, set_up
+from lesions.study_b import device_name, jit, read_set, save_model, set_up
 
 GRID = 7  # rows and columns of a preview
 MARGIN = 16
+STATE, PREVIEWS = "state.npz", "previews"  # in the folder of checkpoints
+NETWORKS = ["generator", "discriminator"]
 BATCHES, PREVIEW, GENERATED = range(3)  # what the seed's three random streams are for
 
 
@@ -44,22 +47,33 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndar
     return (order[start : start + size] for start in range(0, count, size))
 
 
-def train(step: gan.Step, draw: gan.Draw, real: np.ndarray, setting: params.AugmentGan, previews: Path) -> pd.DataFrame:
-    """Train by `step` on `real` (float32 n×64×64×3) and leave previews by `draw`; returns the losses by epoch."""
-    rng, fixed = np.random.default_rng([setting.seed, BATCHES]), np.random.default_rng([setting.seed, PREVIEW])
-    shown = fixed.standard_normal((GRID * GRID, setting.latent), np.float32)
-    history = []
-    with tqdm(range(1, setting.epochs + 1), desc=f"gan {setting.label}", unit="epoch") as epochs:
-        for epoch in epochs:
-            steps = []
+def train(
+    step: gan.Step, draw: gan.Draw, real: np.ndarray, setting: params.AugmentGan, run: resume.Run,
+    parts: Sequence[gan.Stateful],
+) -> pd.DataFrame:  # fmt: skip
+    """Train by `step` on `real` (float32 n×64×64×3) and leave previews by `draw` in `run`; the losses by epoch.
+
+    `parts`: the networks and optimizers behind `step`, whose state is saved in `run`, and taken from there.
+    """
+    shown = np.random.default_rng([setting.seed, PREVIEW]).standard_normal((GRID * GRID, setting.latent), np.float32)
+    held = run.folder / STATE
+    history = gan.load_state(parts, held)["losses"].tolist() if held.exists() else []
+    with tqdm(total=setting.epochs, initial=len(history), desc=f"gan {setting.label}", unit="epoch") as progress:
+        for epoch in range(len(history) + 1, setting.epochs + 1):
+            rng, steps = np.random.default_rng([setting.seed, BATCHES, epoch]), []
             for batch in batches(len(real), setting.batch, rng):
                 steps.append(step(real[batch], rng.standard_normal((setting.batch, setting.latent), np.float32)))
-            generator, discriminator = np.mean(np.array(steps, dtype=np.float64), axis=0)
-            history.append((epoch, generator, discriminator))
-            epochs.set_postfix(generator=f"{generator:.3f}", discriminator=f"{discriminator:.3f}")
+            history.append(np.mean(np.array(steps, dtype=np.float64), axis=0).tolist())
+            progress.set_postfix({name: f"{loss:.3f}" for name, loss in zip(NETWORKS, history[-1], strict=True)})
+            progress.update()
             if epoch in (1, setting.epochs) or epoch % setting.preview_every == 0:
-                Image.fromarray(grid(draw(shown))).save(previews / f"epoch-{epoch:04d}.png")
-    return pd.DataFrame(history, columns=["epoch", "generator", "discriminator"])
+                with replacing(run.folder / PREVIEWS / f"epoch-{epoch:04d}.png") as part:
+                    Image.fromarray(grid(draw(shown))).save(part, "PNG")
+            if run.due():
+                run.save(lambda folder: gan.save_state(parts, folder / STATE, losses=np.array(history)))
+    table = pd.DataFrame(history, columns=NETWORKS)
+    table.insert(0, "epoch", range(1, len(table) + 1))
+    return table
 
 
 def grid(images: np.ndarray, side: int = GRID) -> np.ndarray:
@@ -117,10 +131,12 @@ def main() -> None:
 
     set_up(compute, setting.seed)
     makes, judges = gan.generator(setting.latent), gan.discriminator()
-    step = gan.train_step(makes, judges, setting.lr, setting.beta1, jit(compute))
-    draw = gan.drawer(makes)
-    with replacing_folder(args.plots / "previews") as previews:
-        history = train(step, draw, gan.from_pixels(real), setting, previews)
+    pair = gan.adams(makes, judges, setting.lr, setting.beta1)
+    step, draw = gan.train_step(makes, judges, pair, jit(compute)), gan.drawer(makes)
+    with resume.begin("augment_gan", [setting, compute], [args.table, args.images], device_name()) as run:
+        history = train(step, draw, gan.from_pixels(real), setting, run, (makes, judges, *pair))
+        with replacing_folder(args.plots / PREVIEWS) as previews:
+            shutil.copytree(run.folder / PREVIEWS, previews, dirs_exist_ok=True)
     save_model(makes, args.models / "generator.keras")
     save_model(judges, args.models / "discriminator.keras")
     rng = np.random.default_rng([setting.seed, GENERATED])
@@ -133,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

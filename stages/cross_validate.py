@@ -11,8 +11,7 @@ Fold 0 is the standard split, so stages.train is its run. Writes
 import argparse
 from pathlib import Path
 
-from lesions import experiment, params
-from lesions.errors import run
+from lesions import errors, experiment, params, resume, training
 from lesions.files import write_csv, write_json
 
 
@@ -25,19 +24,19 @@ def main() -> None:
     args = parser.parse_args()
     one = params.read(f"cross_validate.{args.run}").cross_validate
     block = params.read(f"classifiers.{one.classifier}").classifiers  # complete: with its recipe and `train`
-    chosen = params.read("train", f"recipes.{block.recipe}", "compute")
+    compute = params.read("train", f"recipes.{block.recipe}", "compute").compute
 
-    trial = experiment.Experiment(block, f"cv{one.fold}", chosen.compute, args.data)
-    model, found = trial.fit(f"cross_validate-{args.run}")
+    stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
+    with resume.begin(stage, [one, block, compute], sources, training.device_name(compute)) as run:
+        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data)
+        model, found = trial.fit(stage, run)
     predictions = trial.predict(model, found.best)
-    scores = experiment.summary(trial.classes, "test", predictions)
-    epochs = {checkpoint: epoch for checkpoint, (epoch, _) in found.best.items()}
+    scores = experiment.summary(trial.classes, "test", predictions, found.best)
 
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
-    scores = {"test": {c: {"epoch": epochs[c]} | scores[c] for c in scores}, "images": trial.sizes()}
-    write_json(args.metrics / f"{args.run}.json", scores)
+    write_json(args.metrics / f"{args.run}.json", {"test": scores, "images": trial.sizes()})
     write_csv(args.plots / f"{args.run}.csv", found.history)
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

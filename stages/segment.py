@@ -11,16 +11,16 @@ Scored on the resized masks, as in study A.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lesions import checkpoints, metrics, params, training, unet
-from lesions.errors import run
+from lesions import checkpoints, errors, params, resume, training, unet
 from lesions.files import read_csv, replacing_folder, write_csv, write_json
-from lesions.segmentation import Pairs, loss_of
+from lesions.segmentation import Pairs, loss_of, summary
 
 CHECKPOINTS = ("loss", "jaccard")
 
@@ -55,16 +55,20 @@ def main() -> None:
     recipe, compute = chosen.segment, chosen.compute
 
     device = training.prepare(compute, recipe.seed)
-    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "mask", "split"), "stages.sort")
+    table_path = args.data / "sorted/isic2018.csv"
+    table = read_csv(table_path, ("image", "mask", "split"), "stages.sort")
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
     pairs = Pairs(args.data / "resized/isic2018/segment.npy", rows, len(table), device)
 
-    model = unet.build(recipe.encoder, None if recipe.weights == "none" else args.data / "weights" / recipe.weights)
-    found = training.fit(
-        model, recipe, compute, device, batches=lambda epoch: pairs.batches(epoch, recipe),
-        loss_of=loss_of(recipe.loss), validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute),
-        keep=CHECKPOINTS, name="segment",
-    )  # fmt: skip
+    weights = args.data / "weights" / recipe.weights
+    model = unet.build(recipe.encoder, None if recipe.weights == "none" else weights)
+    sources = [table_path, args.data / "resized/isic2018", weights]
+    with resume.begin("segment", [recipe, compute], sources, training.device_name(compute)) as run:
+        found = training.fit(
+            model, recipe, compute, device, batches=partial(pairs.batches, recipe), loss_of=loss_of(recipe.loss),
+            validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute), keep=CHECKPOINTS,
+            name="segment", run=run,
+        )  # fmt: skip
 
     scores, tables = {}, []
     for checkpoint, (epoch, state) in found.best.items():
@@ -72,9 +76,7 @@ def main() -> None:
         loss, jaccards, dices = pairs.score(model, "test", recipe, recipe.loss, compute)
         tables.append(pd.DataFrame({"image": table["image"].iloc[rows["test"]], "checkpoint": checkpoint}))
         tables[-1] = tables[-1].assign(jaccard=jaccards, dice=dices)
-        ranking = metrics.thresholded(jaccards).mean()
-        means = {"loss": loss, "jaccard": jaccards.mean(), "jaccard_thresholded": ranking, "dice": dices.mean()}
-        scores[checkpoint] = {"epoch": epoch} | {k: round(float(v), 6) for k, v in means.items()}
+        scores[checkpoint] = {"epoch": epoch} | summary(loss, jaccards, dices)
 
     checkpoints.save(args.models, found.best)
     write_csv(args.data / "predictions/segment.csv", pd.concat(tables))
@@ -88,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

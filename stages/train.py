@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lesions import checkpoints, experiment, params
-from lesions.errors import run
+from lesions import checkpoints, errors, experiment, params, resume, training
 from lesions.files import replacing_folder, write_csv, write_json
 
 
@@ -31,27 +30,24 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/train"))
     args = parser.parse_args()
     block = params.read(f"classifiers.{args.name}").classifiers  # complete: with what its recipe and `train` say
-    chosen = params.read("train", f"recipes.{block.recipe}", "compute")
+    compute = params.read("train", f"recipes.{block.recipe}", "compute").compute
 
     fits, tables = [], []
-    for seed in range(block.seed, block.seed + block.runs):
-        trial = experiment.Experiment(block.model_copy(update={"seed": seed}), block.split, chosen.compute, args.data)
-        model, found = trial.fit(f"train-{args.name}" + (f"-{seed}" if block.runs > 1 else ""))
-        tables.append(trial.predict(model, found.best))
-        fits.append(found)
+    stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)
+    with resume.begin(stage, [block, compute], sources, training.device_name(compute)) as run:
+        for seed in range(block.seed, block.seed + block.runs):
+            trial = experiment.Experiment(block.model_copy(update={"seed": seed}), block.split, compute, args.data)
+            model, found = trial.fit(f"{stage}-{seed}" if block.runs > 1 else stage, run)
+            tables.append(trial.predict(model, found.best))
+            fits.append(found)
     predictions, first = pd.concat(tables, ignore_index=True), fits[0]
-    epochs = {checkpoint: epoch for checkpoint, (epoch, _) in first.best.items()}
-    scores = experiment.summary(trial.classes, trial.scored, predictions)
+    scores = experiment.summary(trial.classes, trial.scored, predictions, first.best)
 
     checkpoints.save(args.models / args.name, first.best)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
     write_json(
         args.metrics / f"{args.name}.json",
-        {
-            trial.scored: {c: {"epoch": epochs[c]} | scores[c] for c in scores},
-            "images": trial.sizes(),
-            "runs": block.runs,
-        },
+        {trial.scored: scores, "images": trial.sizes(), "runs": block.runs},
     )
     with replacing_folder(args.plots / args.name) as folder:
         seeded = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
@@ -61,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

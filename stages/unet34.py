@@ -13,6 +13,7 @@ goes on under one-cycle at the rate it suggests; the weights pass from phase to 
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lesions import checkpoints, metrics, params, range_test, training, unet
-from lesions.errors import run
+from lesions import checkpoints, errors, params, range_test, resume, training, unet
 from lesions.files import new_array, read_csv, replacing_folder, write_csv, write_json
 from lesions.freezing import freeze
-from lesions.segmentation import Pairs, loss_of
+from lesions.segmentation import Pairs, loss_of, summary
 
 CHECKPOINTS = ("jaccard",)
 
@@ -41,19 +41,19 @@ def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
 
 def grow(
     model: nn.Module, pairs: Pairs, phase: params.ArrayPhase, recipe: params.Optimisation, setting: params.Unet34,
-    compute: params.Compute, device: torch.device, name: str,
+    compute: params.Compute, device: torch.device, name: str, run: resume.Run,
 ) -> tuple[training.Fit, pd.DataFrame, float]:  # fmt: skip
     """One phase: freeze, find the rate, train at it. Returns what was trained, the range test's curve and the rate."""
     freeze(model, phase.train)
     loss = loss_of(setting.loss)
     curve, rate = range_test.find(
-        model, recipe, compute, device, lambda: pairs.batches(0, recipe)[1], loss, steps=setting.range_steps
+        model, recipe, compute, device, lambda: pairs.batches(recipe, 0)[1], loss, steps=setting.range_steps
     )
     leg = params.Phase(epochs=phase.epochs, lr=rate, train=phase.train)
     found = training.fit(
         model, recipe.model_copy(update={"phases": (leg,)}), compute, device,
-        batches=lambda epoch: pairs.batches(epoch, recipe), loss_of=loss,
-        validate=lambda model: pairs.validate(model, recipe, setting.loss, compute), keep=CHECKPOINTS, name=name,
+        batches=partial(pairs.batches, recipe), loss_of=loss, keep=CHECKPOINTS, name=name, run=run,
+        validate=lambda model: pairs.validate(model, recipe, setting.loss, compute),
     )  # fmt: skip
     return found, curve, rate
 
@@ -70,22 +70,25 @@ def main() -> None:
     setting, compute = chosen.unet34, chosen.compute
 
     device = training.prepare(compute, setting.seed)
-    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split", "fold"), "stages.sort")
+    table_path, weights = args.data / "sorted/isic2018.csv", args.data / "weights" / setting.weights
+    table = read_csv(table_path, ("image", "split", "fold"), "stages.sort")
     rows = parts(table, args.fold)
-    model = unet.build(setting.encoder, None if setting.weights == "none" else args.data / "weights" / setting.weights)
+    model = unet.build(setting.encoder, None if setting.weights == "none" else weights)
     model.to(device, memory_format=torch.channels_last)
+    stage, sources = f"unet34-{args.fold}", [table_path, args.data / "resized/isic2018", weights]
     histories, curves, rates = [], [], []
-    for number, phase in enumerate(setting.phases, start=1):
-        pairs = Pairs(args.data / f"resized/isic2018/{phase.array}.npy", rows, len(table), device)
-        recipe = params.Optimisation(
-            epochs=phase.epochs, batch=setting.batch, optimizer=setting.optimizer, lr=1.0, schedule="onecycle",
-            weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
-        )  # fmt: skip
-        name = f"unet34-{args.fold}-{number}"
-        found, curve, rate = grow(model, pairs, phase, recipe, setting, compute, device, name)
-        histories.append(found.history.assign(phase=number))
-        curves.append(curve)
-        rates.append(rate)
+    with resume.begin(stage, [setting, compute], sources, training.device_name(compute)) as run:
+        for number, phase in enumerate(setting.phases, start=1):
+            pairs = Pairs(args.data / f"resized/isic2018/{phase.array}.npy", rows, len(table), device)
+            recipe = params.Optimisation(
+                epochs=phase.epochs, batch=setting.batch, optimizer=setting.optimizer, lr=1.0, schedule="onecycle",
+                weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
+            )  # fmt: skip
+            name = f"{stage}-{number}"
+            found, curve, rate = grow(model, pairs, phase, recipe, setting, compute, device, name, run)
+            histories.append(found.history.assign(phase=number))
+            curves.append(curve)
+            rates.append(rate)
 
     _, state = found.best["jaccard"]
     model.load_state_dict(state)
@@ -102,10 +105,8 @@ def main() -> None:
             batch = pairs.images.batch(rows["test"][start : start + setting.batch])
             p = unet.probabilities(model, batch, compute)
             out[start : start + setting.batch] = (255 * p).round().byte().cpu().numpy()
-    scores = {"loss": mean, "jaccard": jaccards.mean(), "dice": dices.mean()}
-    scores["jaccard_thresholded"] = metrics.thresholded(jaccards).mean()
-    found = {"fold": {k: round(float(v), 6) for k, v in scores.items()}}
-    found |= {
+    found = {
+        "fold": summary(mean, jaccards, dices),
         "lr": [float(f"{rate:.4g}") for rate in rates],
         "images": {role: len(index) for role, index in rows.items()},
     }
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)
