@@ -17,7 +17,7 @@ from lesions import archive, checksums, fetch, params
 from lesions.checksums import Checksum
 from lesions.errors import InputError, run
 from lesions.files import replacing_folder
-from lesions.isic import files
+from lesions.isic import FILES_2020, files
 from lesions.params import Data, Sample
 
 OFFICIAL = (
@@ -39,7 +39,10 @@ def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
         raise InputError(f"params.yaml: data.source: {source!r} is not sample, isic, an http(s) URL or a folder's path")
     for file in wanted:  # before gigabytes are copied
         if not (folder / file).is_file():
-            raise InputError(f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>")
+            way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
+            raise InputError(
+                f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"
+            )
     return (str(folder),)
 
 
