@@ -11,15 +11,17 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from lesions.errors import InputError
+from lesions.isic import FOLDERS
 
 CHUNK = 1 << 20
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
 
 
-def _fault(member: zipfile.ZipInfo, folder: str) -> str | None:
-    """What is wrong with a member's entry, if anything: it must be a plain file or folder inside `folder`."""
+def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
+    """What is wrong with a member's entry, if anything: it must be a plain file or folder inside one of `folders`."""
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name):
@@ -30,8 +32,8 @@ def _fault(member: zipfile.ZipInfo, folder: str) -> str | None:
         return "is a link or a device, not a file"
     if member.compress_type not in METHODS:
         return f"is packed by method {member.compress_type}, which Python cannot read"
-    if not parts or parts[0] not in (folder, "__MACOSX"):
-        return f"is not in the folder {folder}/, where the official archive of this name has all"
+    if not parts or parts[0] not in (*folders, *TEXTS, "__MACOSX"):
+        return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None
 
 
@@ -44,8 +46,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: not found; run the download stage") from None
     except BROKEN as error:
         raise InputError(f"{path}: not a whole zip archive ({error}); delete it and download it again") from None
+    folders = tuple(filter(None, (path.stem, FOLDERS.get(path.name))))
     for member in archive.infolist():
-        if fault := _fault(member, path.stem):
+        if fault := _fault(member, folders):
             archive.close()
             raise InputError(f"{path}: member {member.orig_filename!r} {fault}; take the file from its publisher")
     return archive
@@ -79,7 +82,7 @@ def members(path: Path, suffixes: Iterable[str]) -> dict[str, str]:
         for name in archive.namelist():
             file = PurePosixPath(name)
             skipped = name.endswith("/") or file.parts[0] == "__MACOSX" or file.stem.endswith("_superpixels")
-            if skipped or file.suffix.lower() not in suffixes or file.name in ("LICENSE.txt", "ATTRIBUTION.txt"):
+            if skipped or file.suffix.lower() not in suffixes or file.name in TEXTS:
                 continue
             if file.stem in found:
                 raise InputError(f"{path}: {found[file.stem]!r} and {name!r} have one name; expected one file an image")

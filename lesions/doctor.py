@@ -17,8 +17,8 @@ from lesions import fetch, isic, params
 from lesions.errors import InputError
 
 PYTHONS = ((3, 11), (3, 12))
-OFFICIAL = {"isic2019": 25_331, "isic2018": 2_594, "isic2017": 2_150}  # images
-ARCHIVES = 27e9  # bytes of the official files together
+OFFICIAL = {"isic2019": 25_331, "isic2018": 2_594, "isic2017": 2_150, "merged": 31_265}  # images
+ARCHIVES, ARCHIVE_2020 = 27e9, 23e9  # bytes of the official files together, and of those of 2020
 GIB = 2**30
 
 
@@ -46,26 +46,27 @@ def packages(requirements: str, installed: dict[str, str]) -> list[str]:
     return found
 
 
-def images(source: str, sample: params.Sample) -> dict[str, int]:
+def images(data: params.Data) -> dict[str, int]:
     """How many images of each set `data.source` has, at most: a folder's tables are counted, a URL's are not known."""
-    if source == "sample":
-        return {"isic2019": sample.images, "isic2018": sample.pairs, "isic2017": sample.images}
-    folder = Path(source).expanduser()
+    sample, folder = data.sample, Path(data.source).expanduser()
+    if data.source == "sample":
+        merged = sample.images + data.isic2020 * (sample.images // 10)
+        return {"isic2019": sample.images, "isic2018": sample.pairs, "isic2017": sample.images, "merged": merged}
     tables = {"isic2019": [isic.TRUTH_2019], "isic2017": list(isic.TRUTH_2017.values())}
     found = dict(OFFICIAL)
     for name, files in tables.items():
         if all((folder / file).is_file() for file in files):
             found[name] = sum((folder / file).read_bytes().count(b"\n") - 1 for file in files)
-    return found
+    return found | {"merged": found["isic2019"] + data.isic2020 * (OFFICIAL["merged"] - OFFICIAL["isic2019"])}
 
 
 def needed(chosen: params.Params) -> float:
     """Bytes of the archives and of all arrays; models come to this."""
-    source, count = chosen.data.source, images(chosen.data.source, chosen.data.sample)
-    folder = Path(source).expanduser()
-    archives = 0.1e9 if source == "sample" else ARCHIVES
-    if source not in ("sample", "isic") and all((folder / file).is_file() for file in isic.FILES):
-        archives = sum((folder / file).stat().st_size for file in isic.FILES)
+    source, count = chosen.data.source, images(chosen.data)
+    files = [Path(source).expanduser() / file for file in isic.files(chosen.data.isic2020)]
+    archives = 0.1e9 if source == "sample" else ARCHIVES + chosen.data.isic2020 * ARCHIVE_2020
+    if source not in ("sample", "isic") and all(file.is_file() for file in files):
+        archives = sum(file.stat().st_size for file in files)
     planes, classify = 0.0, {}
     for name, one in chosen.resize.items():
         for array, setting in one.arrays.items():

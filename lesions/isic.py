@@ -1,5 +1,7 @@
 """The official ISIC files: their names, classes and oddities."""
 
+from pathlib import Path
+
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 RARE = ("AK", "DF", "VASC", "SCC")  # merged into one class in study A's balanced setting
 MERGED = "+".join(RARE)
@@ -7,6 +9,10 @@ BALANCED_CLASSES = ("MEL", "NV", "BCC", "BKL", MERGED)
 AKIEC = "AKIEC"  # ISIC 2018 Task 3's one class of what 2019 calls AK and SCC
 HAM_CLASSES = ("MEL", "NV", "BCC", AKIEC, "BKL", "DF", "VASC")
 MELANOMA_CLASSES = ("OTHER", "MEL")
+# Of ISIC 2020's diagnoses those that name one of the classes; as study E's models, the SIIM-ISIC winners, read them.
+DIAGNOSES = {"melanoma": "MEL", "nevus": "NV"} | dict.fromkeys(
+    ("seborrheic keratosis", "lichenoid keratosis", "solar lentigo", "lentigo NOS"), "BKL"
+)
 TWINS = {"ISIC_0069013": "ISIC_0067980"}  # one photograph under two names
 
 # What the studies read, below a source's base: <year>/<file>.
@@ -20,9 +26,19 @@ TRUTH_2017 = {
     "train": "2017/ISIC-2017_Training_Part3_GroundTruth.csv",
     "validation": "2017/ISIC-2017_Validation_Part3_GroundTruth.csv",
 }
+IMAGES_2020 = "2020/ISIC_2020_Training_JPEG.zip"
+TRUTH_2020 = "2020/ISIC_2020_Training_GroundTruth_v2.csv"
+DUPLICATES_2020 = "2020/ISIC_2020_Training_Duplicates.csv"
+FOLDERS = {Path(IMAGES_2020).name: "train"}  # archive -> its folder, where that has not the archive's name
 FILES = (
     IMAGES_2019, TRUTH_2019, METADATA_2019, IMAGES_2018, MASKS_2018, *IMAGES_2017.values(), *TRUTH_2017.values()
 )  # fmt: skip
+FILES_2020 = (IMAGES_2020, TRUTH_2020, DUPLICATES_2020)
+
+
+def files(isic2020: bool) -> tuple[str, ...]:
+    """All files of a source, without or with those of 2020 (params.yaml: data.isic2020)."""
+    return (*FILES, *FILES_2020) if isic2020 else FILES
 
 
 def canonical(name: str) -> str:

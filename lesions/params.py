@@ -4,6 +4,7 @@ A stage reads the sections it names and nothing else (`read("resize")`); dvc.yam
 which tests/test_dag.py holds it to. The whole file is checked on every read.
 """
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Size = Annotated[int, Field(ge=8, le=4096)]
-Set = Literal["isic2019", "isic2017"]  # what is classified
+Set = Literal["isic2019", "isic2017", "merged"]  # what is classified
 # The names of lesions/augment.py (a test holds the two together).
 Augmentation = Literal[
     "hflip", "vflip", "transpose", "lighting", "dihedral", "rotate180", "rotate44", "rotate35", "zoom", "zoom105",
@@ -48,6 +49,7 @@ class Sample(Section):
 
 class Data(Section):
     source: Annotated[str, Field(min_length=1)]
+    isic2020: bool  # whether study E's images of 2020 are fetched
     sample: Sample
 
 
@@ -245,7 +247,7 @@ class Params(Section):
     data: Data
     weights: Weights
     sort: Sort
-    resize: dict[Literal["isic2019", "isic2018", "isic2017"], Resize]
+    resize: dict[Literal["isic2019", "isic2018", "isic2017", "merged"], Resize]
     color_correct: ColorCorrect
     compute: Compute
     segment: Segment
@@ -314,8 +316,10 @@ class Params(Section):
         for name, block in self.classifiers.items():
             if block.recipe not in self.recipes:
                 raise ValueError(f"classifiers.{name}.recipe: no {block.recipe!r} in recipes")
-            of = self.masked[block.images[7:]].set if block.images.startswith("masked/") else block.images
-            if block.set not in of or (block.split == "melanoma") != (block.set == "isic2017"):
+            kind, of, *_ = re.split("[/-]", block.images)  # resized/<set>/<array>, color/<set>-<method>, masked/<name>
+            fits = block.set == (self.masked[of].set if kind == "masked" else of)
+            only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
+            if not fits or (block.split != only if only else block.split == "melanoma"):
                 raise ValueError(
                     f"classifiers.{name}: set {block.set}, images {block.images} and split {block.split} disagree"
                 )

@@ -27,11 +27,15 @@ LESIONS = 7  # of each class, at least: five folds by lesion have each class on 
 MSK = {"MEL": 552, "NV": 1964, "BKL": 387}  # images of 2019 that are neither BCN's nor HAM's: the ISIC 2018 Task 1 ones
 TRAINING_2017, VALIDATION_2017 = {"MEL": 374, "NV": 1372, "BKL": 254}, {"MEL": 30, "NV": 78, "BKL": 42}
 ENLARGED = 1.7  # ISIC 2017's validation part, so that there are four melanomas among 640 images
+# Images of 2020 by diagnosis; of the unknown ones, which no study reads, a tenth.
+DIAGNOSES = {"unknown": 2712, "nevus": 5193, "melanoma": 584, "seborrheic keratosis": 135, "lentigo NOS": 44}
+DIAGNOSES |= {"lichenoid keratosis": 37, "solar lentigo": 7, "atypical melanocytic proliferation": 1}
 SUPERPIXEL = 16  # pixels
 HAM_LESIONS = 3  # of each class, at least: study D's training, validation and test part
 FROM_BCN = {"MEL": 0.72, "NV": 0.39, "BCC": 0.85, "AK": 0.85, "BKL": 0.51, "DF": 0.52, "VASC": 0.44, "SCC": 0.69}
 UNGROUPED, DOWNSAMPLED = 2084 / 25331, 2074 / 25331  # images without lesion_id; names with `_downsampled`
 IDS = {"MSK": range(0, 16073), "HAM": range(24306, 34321), "BCN": range(53454, 73255)}
+FIRST_2020 = 100_000  # of the ids of 2020, and of its lesions' numbers
 AGES = {"MEL": 61, "NV": 45, "BCC": 66, "AK": 67, "BKL": 64, "DF": 52, "VASC": 53, "SCC": 71}
 SITES = {"anterior torso": 0.28, "lower extremity": 0.20, "head/neck": 0.18, "upper extremity": 0.115}
 SITES |= {"posterior torso": 0.11, "": 0.095, "palms/soles": 0.016, "oral/genital": 0.002, "lateral torso": 0.002}
@@ -56,6 +60,13 @@ class Case:
     lesion_id: str
     patient: tuple[str, str, str]
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosed(Case):
+    """A lesion of 2020, whose class follows from its diagnosis; what has no class is drawn as a naevus."""
+
+    diagnosis: str
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,24 @@ def _patient(rng: np.random.Generator, label: str) -> tuple[str, str, str]:
     return (age if rng.random() > 0.017 else ""), site, (sex if rng.random() > 0.015 else "")
 
 
+def plan_2020(sample: Sample) -> tuple[list[Diagnosed], str]:
+    """The lesions of 2020, a tenth of `sample.images` names in all; one of these, the second part, is no lesion's own.
+
+    It is the duplicate of the first naevus's first picture.
+    """
+    rng = np.random.default_rng([sample.seed, 2020])
+    ids = FIRST_2020 + rng.choice(9_000_000, sample.images // 10, replace=False)
+    *names, duplicate = (f"ISIC_{i:07d}" for i in ids)
+    cases: list[Diagnosed] = []
+    for diagnosis, images in shares(len(names), DIAGNOSES, dict.fromkeys(DIAGNOSES, 1)).items():
+        label = isic.DIAGNOSES.get(diagnosis, "NV")
+        for size in group_sizes(rng, images, 0):
+            number, (group, names) = FIRST_2020 + len(cases), (names[:size], names[size:])
+            patient = _patient(rng, label)
+            cases.append(Diagnosed(number, label, "HAM", f"IL_{number:07d}", patient, tuple(group), diagnosis))
+    return cases, duplicate
+
+
 def draw_case(case: Case, seed: int) -> list[File]:
     """All photographs of one lesion, encoded."""
     subject = drawing.lesion(case.label, seed, case.number)
@@ -177,12 +206,13 @@ def _drawn(cases: list[Case], seed: int, workers: int) -> Iterator[list[File]]:
         yield from pool.map(draw_case, cases, [seed] * len(cases), chunksize=4)
 
 
-def write(target: Path, sample: Sample, workers: int | None = None) -> None:
-    """Write isic.FILES below `target`, drawn in `workers` processes (default: one for each CPU)."""
+def write(target: Path, sample: Sample, isic2020: bool, workers: int | None = None) -> None:
+    """Write isic.files(isic2020) below `target`, drawn in `workers` processes (default: one for each CPU)."""
     cases = plan(sample)
+    later, duplicate = plan_2020(sample) if isic2020 else ([], "")
     files: dict[str, File] = {}
-    with tqdm(total=sum(len(case.names) for case in cases), desc="drawing the sample", unit="image") as bar:
-        for drawn in _drawn(cases, sample.seed, workers or os.cpu_count() or 1):
+    with tqdm(total=sum(len(c.names) for c in (*cases, *later)), desc="drawing the sample", unit="image") as bar:
+        for drawn in _drawn([*cases, *later], sample.seed, workers or os.cpu_count() or 1):
             files |= {file.name: file for file in drawn}
             bar.update(len(drawn))
     listed = {name: case for case in cases[:-1] for name in case.names}
@@ -203,6 +233,25 @@ def write(target: Path, sample: Sample, workers: int | None = None) -> None:
             [isic.canonical(n), *(str(float(listed[n].label == label)) for label in ("MEL", "BKL"))] for n in chosen
         ]
         _write_csv(target / isic.TRUTH_2017[part], ["image_id", "melanoma", "seborrheic_keratosis"], scores)
+    if later:
+        _write_2020(target, later, duplicate, files)
+
+
+def _write_2020(target: Path, cases: list[Diagnosed], duplicate: str, files: dict[str, File]) -> None:
+    listed = {name: case for case in cases for name in case.names}
+    first = next(name for name, case in listed.items() if case.diagnosis == "nevus")
+    jpegs = {name: files[name].jpeg for name in listed} | {duplicate: files[first].jpeg}
+    _write_zip(target / isic.IMAGES_2020, {f"{name}.jpg": jpeg for name, jpeg in jpegs.items()})
+    rows = []
+    for name, case in (listed | {duplicate: listed[first]}).items():
+        age, site, sex = case.patient
+        site = "torso" if "torso" in site else site  # which 2020 does not divide
+        target_of = ["malignant", "1"] if case.label == "MEL" else ["benign", "0"]
+        person = [case.lesion_id.replace("IL", "IP"), case.lesion_id, sex, age, site]
+        rows.append([name, *person, case.diagnosis, *target_of])
+    header = ["image_name", "patient_id", "lesion_id", "sex", "age_approx", "anatom_site_general_challenge"]
+    _write_csv(target / isic.TRUTH_2020, [*header, "diagnosis", "benign_malignant", "target"], rows)
+    _write_csv(target / isic.DUPLICATES_2020, ["image_name_1", "image_name_2"], [[first, duplicate]])
 
 
 def _paired(cases: list[Case], sample: Sample) -> list[str]:
@@ -249,11 +298,12 @@ def _superpixels(jpeg: bytes) -> bytes:
 
 
 def _write_zip(path: Path, members: dict[str, bytes]) -> None:
-    """An archive of one folder, named like it: the licence, the attribution, and `members` by name."""
+    """An archive of one folder, named as in the official one: the licence, the attribution, and `members` by name."""
+    folder = isic.FOLDERS.get(path.name, path.stem)
     texts = {"LICENSE.txt": LICENCE.encode(), "ATTRIBUTION.txt": ATTRIBUTION.encode()}
     with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, content in [*texts.items(), *sorted(members.items())]:
-            entry = zipfile.ZipInfo(f"{path.stem}/{name}", (1980, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(f"{folder}/{name}", (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16
             archive.writestr(entry, content)
 

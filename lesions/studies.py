@@ -157,24 +157,30 @@ def ensembles(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
     return found, rows
 
 
-def schedules(folder: Path, names: list[str], lesions: pd.Series, confidence: float) -> tuple[dict[str, Tested], Rows]:
+def schedules(
+    folder: Path, blocks: dict, lesions: pd.Series, added: int, confidence: float
+) -> tuple[dict[str, Tested], Rows]:
     """Study E's Table 3: the macro AUC of each model on each part; mean and deviation of M0 to M3 and of M4 to M7.
 
-    And what the models say of the test part.
+    And what the models say of the test part. `added`: images of ISIC 2020 in the merged set. A model on ISIC 2019
+    alone compares with none of the paper's, nor does one from random weights.
     """
-    found, rows = {}, []
+    found, rows, reasons = {}, [], {}
+    for name, block in blocks.items():
+        scratch = "scratch" if block.weights == "data/weights/none" else ""
+        reasons[name] = scratch if block.set == "merged" and added else "merged"
     for split in ("train", "val", "test"):
         found, values, drawn = {}, {}, {}
-        for name in names:
+        for name in blocks:
             path = folder / f"{name}.csv"
             by_checkpoint = read_tested(path, None, lesions, f"stages.train {name}", split)
             found[name] = of_checkpoint(by_checkpoint, HEADLINE, path)
             values[name], drawn[name] = scoreboard.macro_auc(found[name])[0], scoreboard.resampled_auc(found[name])
             score = (values[name], *intervals.percentile(drawn[name], confidence))
-            rows += scored("E", "Table 3", name, len(found[name].truth), {f"{split} auc": score})
+            rows += scored("E", "Table 3", name, len(found[name].truth), {f"{split} auc": score}, reasons[name])
         for group, numbers in GROUPS.items():
             members = [f"e_m{number}" for number in numbers]
-            if not set(members) <= set(found):
+            if not set(members) <= set(found) or len({blocks[name].set for name in members}) > 1:
                 continue
             scoreboard.on_same_images([found[name] for name in members], group)
             four, together = [values[name] for name in members], np.stack([drawn[name] for name in members])
@@ -185,7 +191,8 @@ def schedules(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
                 f"{split} auc mean": (np.mean(four), *bounds[0]),
                 f"{split} auc sd": (np.std(four, ddof=1), *bounds[1]),
             }
-            rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores)
+            reason = next(filter(None, (reasons[name] for name in members)), "")
+            rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores, reason)
     return found, rows
 
 

@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from lesions.errors import InputError
-from lesions.isic import CLASSES, TWINS, canonical
+from lesions.isic import CLASSES, DIAGNOSES, TWINS, canonical
 
 TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
+TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
+PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # another naming of the list of duplicates
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The named columns of a CSV as strings, blanks as ''; other columns, a BOM and blank lines are let pass.
 
     The first column has the images' names; the result calls it image.
@@ -25,6 +27,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path}: not found; run the download stage") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV: {error}") from None
+    table = table.rename(columns=PAIRED)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}")
@@ -32,6 +35,12 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     table["image"] = table["image"].str.removesuffix(".jpg")
     for row in np.flatnonzero(table["image"] == ""):
         raise InputError(f"{path}: line {row + 2}: no image name")
+    return table
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """As read_rows, of a table with one row an image. Raises InputError for an image that stands twice."""
+    table = read_rows(path, columns)
     ids = table["image"].map(canonical)
     for name in ids[ids.duplicated()]:
         raise InputError(f"{path}: image {name} stands twice; expected one row an image")
@@ -105,6 +114,23 @@ def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{truth}: line {row + 2} ({table['image'][row]}): 2 labels; expected one at most")
     labels = scores.assign(NV=1 - scores.sum(axis=1)).idxmax(axis=1)
     return pd.DataFrame({"image": table["image"], "label": labels})
+
+
+def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:
+    """Columns image, lesion, label, in the ground truth's order, of the images of 2020 that study E reads.
+
+    Their diagnosis is one of isic.DIAGNOSES, and they are not the second of a pair of duplicates; `images` are the
+    names in the archive. Raises InputError for a row without image, an image without row, and if none is left.
+    """
+    table = read_csv(truth, TRUTH_2020_COLUMNS)
+    agree(truth, table["image"], images, "the archive")
+    table["lesion"] = table["lesion_id"].where(table["lesion_id"] != "", table["image"])
+    table["label"] = table["diagnosis"].map(DIAGNOSES)
+    second = read_rows(duplicates, ("image_name_2", "image_name_1"))["image"]
+    table = table[table["label"].notna() & ~table["image"].isin(second)]
+    if table.empty:
+        raise InputError(f"{truth}: no image with a diagnosis among {', '.join(DIAGNOSES)}; expected thousands")
+    return table[["image", "lesion", "label"]].reset_index(drop=True)
 
 
 def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:

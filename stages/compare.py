@@ -68,14 +68,15 @@ def main() -> None:
     blocks = by_study(chosen.classifiers)
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in blocks["A"]}
 
-    images, older = (
+    images, older, merged = (
         read_csv(args.data / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
-        for name in ("isic2019", "isic2017")
+        for name in ("isic2019", "isic2017", "merged")
     )
+    added = len(merged) - len(images)  # of ISIC 2020
     pairs = read_csv(args.data / "sorted/isic2018.csv", ["image"], "stages.sort")
-    own, lesions = known_lesions(images), known_lesions(images, older)
+    own, lesions = known_lesions(images), known_lesions(merged, older)
     folder = predictions / "train"
-    trained, rows = studies.train(folder, blocks["A"], own, confidence)
+    trained, rows = studies.train(folder, blocks["A"], lesions, confidence)
     rows += studies.cross_validate(predictions / "cross_validate", folds, trained, own, confidence)
     rows += studies.segment(predictions / "segment.csv", confidence)
     bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, confidence)
@@ -83,10 +84,10 @@ def main() -> None:
     seeds, melanoma, of_c = studies.preprocessing(folder, blocks["C"], tables, lesions, confidence)
     ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
     rows += more + of_c + studies.unet34(predictions / "unet34.csv", confidence) + of_d
-    schedules, of_e = studies.schedules(folder, list(blocks["E"]), lesions, confidence)
+    schedules, of_e = studies.schedules(folder, blocks["E"], lesions, added, confidence)
     rows += of_e
 
-    kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma)
+    kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma, added)
     table = scorecard.beside(args.published, rows, kinds)
     numbers = pd.read_csv(args.published / "numbers.csv", keep_default_na=False)
     lines = significance.seeds(seeds, numbers, confidence)

@@ -3,7 +3,8 @@
     python -m stages.download
 
 `data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder
-laid out as <year>/<file>. An interrupted download goes on where it stopped; nothing is unpacked.
+laid out as <year>/<file>; `data.isic2020` whether the files of 2020 are among them. An interrupted download goes on
+where it stopped; nothing is unpacked.
 """
 
 import argparse
@@ -16,18 +17,19 @@ from lesions import archive, checksums, fetch, params
 from lesions.checksums import Checksum
 from lesions.errors import InputError, run
 from lesions.files import replacing_folder
-from lesions.isic import FILES
+from lesions.isic import FILES_2020, files
 from lesions.params import Data, Sample
 
 OFFICIAL = (
     "https://isic-archive.s3.amazonaws.com/challenges",
     "https://isic-challenge-data.s3.amazonaws.com",  # until 2025
 )
+HEADS = (b"image", b"image_id", b"image_name", b"image_name_1", b"ISIC_id")  # of the tables
 DEFAULT_SAMPLE = Sample(seed=0, images=640, pairs=160)
 
 
-def bases(source: str) -> tuple[str, ...]:
-    """Where the files of `data.source` are, below <year>/, in order of preference."""
+def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Where the `wanted` files of `data.source` are, below <year>/, in order of preference."""
     if source == "isic":
         return OFFICIAL
     if fetch.is_url(source):
@@ -35,9 +37,12 @@ def bases(source: str) -> tuple[str, ...]:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise InputError(f"params.yaml: data.source: {source!r} is not sample, isic, an http(s) URL or a folder's path")
-    for file in FILES:  # before gigabytes are copied
+    for file in wanted:  # before gigabytes are copied
         if not (folder / file).is_file():
-            raise InputError(f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>")
+            way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
+            raise InputError(
+                f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"
+            )
     return (str(folder),)
 
 
@@ -58,9 +63,10 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
         )
     if file.endswith(".csv"):
         with path.open("rb") as table:
-            if not table.read(9).startswith((b"image,", b"image_id,")):
+            if table.readline(100).split(b",")[0] not in HEADS:
+                heads = ", ".join(head.decode() for head in HEADS)
                 raise InputError(
-                    f"{source}: {file}: expected a table whose first column is image or image_id; check data.source"
+                    f"{source}: {file}: expected a table whose first column is one of {heads}; check data.source"
                 )
     elif recorded:
         archive.open_archive(path).close()
@@ -68,10 +74,12 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
         archive.verify(path)
 
 
-def collect(source: str, folder: Path, recorded: dict[str, Checksum], sleep: Callable) -> dict[str, Checksum]:
-    """All files, proved, into `folder`; they go there when the last of them is."""
-    places, store, found = bases(source), fetch.store(source), {}
-    for file in sorted(FILES, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
+def collect(
+    source: str, wanted: tuple[str, ...], folder: Path, recorded: dict[str, Checksum], sleep: Callable
+) -> dict[str, Checksum]:
+    """The `wanted` files, proved, into `folder`; they go there when the last of them is."""
+    places, store, found = bases(source, wanted), fetch.store(source), {}
+    for file in sorted(wanted, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
         path = store / file
         sha256 = fetch.fetch([f"{base}/{file}" for base in places], path, sleep)
         found[file] = {"sha256": sha256, "size": path.stat().st_size}
@@ -80,7 +88,7 @@ def collect(source: str, folder: Path, recorded: dict[str, Checksum], sleep: Cal
         except InputError:
             fetch.discard(path)
             raise
-    for file in FILES:
+    for file in wanted:
         fetch.deliver(store / file, folder / file)
     return found
 
@@ -89,9 +97,9 @@ def make(data: Data, folder: Path, recorded: dict[str, Checksum]) -> dict[str, C
     """The embedded sample into `folder`: drawn here, so there is no publisher to hold to; other bytes are told."""
     from lesions import sample
 
-    sample.write(folder, data.sample)
-    found = {file: checksums.of(folder / file) for file in FILES}
-    if any(recorded.get(file, found[file]) != found[file] for file in FILES):
+    sample.write(folder, data.sample, data.isic2020)
+    found = {file: checksums.of(folder / file) for file in files(data.isic2020)}
+    if any(recorded.get(file, found[file]) != found[file] for file in found):
         print(
             "sample: drawn with other bytes than data/checksums.json records (another CPU or image library rounds "
             "otherwise): our numbers here can differ a little from the committed ones",
@@ -101,17 +109,20 @@ def make(data: Data, folder: Path, recorded: dict[str, Checksum]) -> dict[str, C
 
 
 def download(data: Data, out: Path, records: Path, sleep: Callable[[float], None] = time.sleep) -> None:
-    source = record_name(data)
+    source, wanted = record_name(data), files(data.isic2020)
     recorded = checksums.read(records).get(source, {})
     with replacing_folder(out) as folder:
-        found = make(data, folder, recorded) if data.source == "sample" else collect(source, folder, recorded, sleep)
-        if new := {file: found[file] for file in FILES if file not in recorded}:
+        if data.source == "sample":
+            found = make(data, folder, recorded)
+        else:
+            found = collect(source, wanted, folder, recorded, sleep)
+        if new := {file: found[file] for file in wanted if file not in recorded}:
             checksums.record(records, source, new)
             print(
-                f"{records}: recorded {len(new)} of {len(FILES)} files of {source}; commit it, it is held to from now"
+                f"{records}: recorded {len(new)} of {len(wanted)} files of {source}; commit it, it is held to from now"
             )
     fetch.clear(source)
-    print(f"{out}: {sum(entry['size'] for entry in found.values()) / 1e6:.1f} MB in {len(FILES)} files")
+    print(f"{out}: {sum(entry['size'] for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
 
 
 def main() -> None:

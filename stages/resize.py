@@ -3,6 +3,7 @@
     python -m stages.resize isic2019
     python -m stages.resize isic2018
     python -m stages.resize isic2017
+    python -m stages.resize merged
 
 Reads the set's table in data/sorted and its archives in data/raw, straight from the zip; writes
   data/resized/<set>/<array>.npy        uint8 N×H×W×3, row i = line i of the table
@@ -27,8 +28,13 @@ from lesions.archive import members, open_archive
 from lesions.errors import InputError, run
 from lesions.files import new_array, read_csv, replacing_folder
 
-# Set -> its archives of images, by the table's column `archive` where there are several.
-IMAGES = {"isic2019": {"": isic.IMAGES_2019}, "isic2018": {"": isic.IMAGES_2018}, "isic2017": isic.IMAGES_2017}
+# Set -> its archives of images, by the table's column `archive` where there can be several.
+IMAGES = {
+    "isic2019": {"": isic.IMAGES_2019},
+    "isic2018": {"": isic.IMAGES_2018},
+    "isic2017": isic.IMAGES_2017,
+    "merged": {"isic2019": isic.IMAGES_2019, "isic2020": isic.IMAGES_2020},
+}
 MASKS = {"isic2018": isic.MASKS_2018}
 PICTURES = (".jpg", ".jpeg", ".png")
 WINDOW = 512  # images
@@ -66,7 +72,7 @@ def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None
     mask_of = members(mask_zip, (".png",)) if mask_zip else {}
     jobs = []
     for row in table.itertuples():
-        key = row.archive if len(image_zips) > 1 else ""
+        key = "" if "" in image_zips else row.archive
         if row.image not in image_of.get(key, {}):
             where = image_zips.get(key, f"archive {key!r}")
             raise InputError(f"{where}: no image {row.image!r}; run the sort stage on these archives again")
@@ -96,12 +102,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
     resize = params.read(f"resize.{args.set}").resize
-    image_zips = {key: args.raw / name for key, name in IMAGES[args.set].items()}
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
+    columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * ("" not in IMAGES[args.set])
+    table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
+    named = {"", *table.get("archive", ())}  # of the merged set, 2019's alone where there is nothing of 2020
+    image_zips = {key: args.raw / name for key, name in IMAGES[args.set].items() if key in named}
     for archive in filter(None, (*image_zips.values(), mask_zip)):
         open_archive(archive).close()
-    columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * (len(image_zips) > 1)
-    table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
     jobs = find(table, image_zips, mask_zip)
 
     shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}

@@ -2,7 +2,7 @@
 
     python -m stages.sort
 
-Reads the tables of 2019 and 2017 in data/raw and the names in the image archives; writes
+Reads the tables of 2019, 2017 and 2020 in data/raw and the names in the image archives; writes
   data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see
                             lesions/splits.py)
   data/sorted/isic2018.csv  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there,
@@ -10,7 +10,10 @@ Reads the tables of 2019 and 2017 in data/raw and the names in the image archive
                             seen the lesions that classifiers are scored on; fold: 0, 1 or 2, study D's three folds
   data/sorted/isic2017.csv  image, archive (train or validation), lesion, label (MEL, BKL or NV), split (train or val:
                             the official parts, though two lesions of the real set are in both)
+  data/sorted/merged.csv    image, archive (isic2019 or isic2020), lesion, label, eighty: study E's set, which is 2019's
+                            and, if data.isic2020 says so, what of 2020 has one of its labels
   metrics/sort.json         images of each class: in all, in the test part, in the balanced set, in the parts of 2017
+                            and of the merged set
 """
 
 import argparse
@@ -38,6 +41,22 @@ def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
     table = table.join(splits.folds(table, sort.folds, sort.validation, rng))
     table = table.assign(balanced=splits.balanced(table, sort.validation, 1 / sort.folds, rng))
     return table.assign(eighty=splits.eighty(table, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
+
+
+def sort_merged(raw: Path, classified: pd.DataFrame, sort: params.Sort, isic2020: bool) -> pd.DataFrame:
+    """Study E's set: `classified`, the 2019 set, then the labelled images of 2020; 80/10/10 of it all.
+
+    A lesion's first label decides among which class it is dealt out, so that it stays whole if it had a second one.
+    """
+    parts = [classified.assign(archive="isic2019")]
+    if isic2020:
+        found = members(raw / isic.IMAGES_2020, PICTURES)
+        more = tables.read_2020(raw / isic.TRUTH_2020, raw / isic.DUPLICATES_2020, found)
+        known = more["image"].isin(classified["image"].map(isic.canonical))
+        parts.append(more[~known].assign(archive="isic2020"))
+    table = pd.concat(parts, ignore_index=True)[["image", "archive", "lesion", "label"]]
+    whole = table.assign(label=table.groupby("lesion")["label"].transform("first"))
+    return table.assign(eighty=splits.eighty(whole, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
 
 
 def lesions(images: pd.Series, classified: pd.DataFrame) -> pd.Series:
@@ -95,15 +114,16 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     return pairs.assign(fold=splits.deal(lesion, (1.0,) * STUDY_D_FOLDS, rng))
 
 
-def count(table: pd.DataFrame, melanoma: pd.DataFrame) -> dict:
-    merged = splits.labels(table, "balanced")
-    parts = melanoma.groupby("split")["label"]
+def count(table: pd.DataFrame, melanoma: pd.DataFrame, merged: pd.DataFrame) -> dict:
+    balanced = splits.labels(table, "balanced")
+    of_2017, of_merged = melanoma.groupby("split")["label"], merged.groupby("archive")["label"]
     return {
         "images": {label: int((table["label"] == label).sum()) for label in isic.CLASSES},
         "lesions": int(table["lesion"].nunique()),
         "test": {label: int(((table["label"] == label) & (table["cv0"] == "test")).sum()) for label in isic.CLASSES},
-        "balanced": {c: int(((merged == c) & (table["balanced"] != "")).sum()) for c in isic.BALANCED_CLASSES},
-        "isic2017": {part: found.value_counts().sort_index().to_dict() for part, found in parts},
+        "balanced": {c: int(((balanced == c) & (table["balanced"] != "")).sum()) for c in isic.BALANCED_CLASSES},
+        "isic2017": {part: found.value_counts().sort_index().to_dict() for part, found in of_2017},
+        "merged": {archive: found.value_counts().sort_index().to_dict() for archive, found in of_merged},
     }
 
 
@@ -113,17 +133,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/sorted"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/sort.json"))
     args = parser.parse_args()
-    sort = params.read("sort").sort
+    chosen = params.read("sort", "data.isic2020")
+    sort = chosen.sort
     classified = sort_2019(args.raw, sort)
     melanoma = sort_2017(args.raw, classified)
     pairs = sort_2018(args.raw, classified, melanoma, sort)
+    merged = sort_merged(args.raw, classified, sort, chosen.data)
     write_csv(args.out / "isic2019.csv", classified)
     write_csv(args.out / "isic2018.csv", pairs)
     write_csv(args.out / "isic2017.csv", melanoma)
-    write_json(args.metrics, count(classified, melanoma))
+    write_csv(args.out / "merged.csv", merged)
+    write_json(args.metrics, count(classified, melanoma, merged))
     print(
         f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs, "
-        f"{len(melanoma)} images of ISIC 2017"
+        f"{len(melanoma)} images of ISIC 2017, {len(merged) - len(classified)} of ISIC 2020"
     )
 
 

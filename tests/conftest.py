@@ -47,7 +47,8 @@ def write_zip(path: Path, members: dict[str, bytes]) -> None:
 def raw(tmp_path: Path) -> Path:
     """data/raw as the official archives lay it out: 96 images of 2019 (12 a class, two a lesion) and 60 pairs.
 
-    ISIC 2017: the MEL, NV and BKL among them, the first 24 to train and the last 12 to validate.
+    ISIC 2017: the MEL, NV and BKL among them, the first 24 to train and the last 12 to validate. ISIC 2020: 24 images,
+    three a diagnosis, of which the first two are one lesion, and the last four have no lesion_id; a pair of duplicates.
     """
     rng, folder = np.random.default_rng(0), tmp_path / "raw"
     names = [f"ISIC_{i:07d}" + ("_downsampled" if i % 10 == 3 else "") for i in range(96)]
@@ -74,4 +75,11 @@ def raw(tmp_path: Path) -> Path:
         scores["seborrheic_keratosis"] = [float(labels[i] == "BKL") for i in chosen]
         truth = pd.DataFrame({"image_id": ids} | scores)
         truth.to_csv(folder / isic.TRUTH_2017[part], index=False, lineterminator="\r\n")
+    later = [f"ISIC_{i:07d}" for i in range(1_000_000, 1_000_024)]
+    write_zip(folder / isic.IMAGES_2020, {f"{name}.jpg": jpeg(rng) for name in later})
+    lesion = ["" if i >= 20 else f"IL_{i % 8}_{i // 16}" for i in range(24)]
+    diagnosis = (*isic.DIAGNOSES, "unknown", "cafe-au-lait macule") * 3
+    truth = pd.DataFrame({"image_name": later, "patient_id": "IP_1", "lesion_id": lesion, "diagnosis": diagnosis})
+    truth.to_csv(folder / isic.TRUTH_2020, index=False)
+    (folder / isic.DUPLICATES_2020).write_text(f"image_name_1,image_name_2\n{later[0]},{later[8]}\n")
     return folder

@@ -84,6 +84,7 @@ def world(tmp_path, monkeypatch) -> Path:
     Path("params.yaml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
     table, data = sorted_table(), Path("data/predictions")
     write(Path("data/sorted/isic2019.csv"), table)
+    write(Path("data/sorted/merged.csv"), table.assign(archive="isic2019"))
     write(Path("data/sorted/isic2018.csv"), table[["image"]][:9])
     write(Path("data/sorted/isic2017.csv"), table[:9].assign(image="old_" + table["image"]))
     test = table[table["fold"] == 0].reset_index(drop=True)
@@ -378,6 +379,71 @@ def test_areas_of_study_e(five):
     assert numbers["sample_data"] + numbers["not_run"] == numbers["published"]
 
 
+MERGED_SET = {"set": "merged", "images": "resized/merged/classify", "split": "eighty"}
+
+
+def of_2020(table: pd.DataFrame) -> pd.DataFrame:
+    """The images of one fold again, as other images of other lesions: what 2020 adds to the merged set."""
+    more = table[table["fold"] == 2]
+    return more.assign(image=more["image"].str.replace("ISIC_0", "ISIC_5"), lesion="IL_" + more["lesion"])
+
+
+def merge(names: tuple[str, ...], weights: str) -> None:
+    """Put these blocks on the merged set: in params.yaml, and in predictions of which the test part is of 2020."""
+    chosen, table = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")), sorted_table()
+    both = pd.concat([table.assign(archive="isic2019"), of_2020(table).assign(archive="isic2020")])
+    write(Path("data/sorted/merged.csv"), both)
+    for name in names:
+        chosen["classifiers"][name] = chosen["classifiers"][name] | MERGED_SET | {"weights": weights}
+        chosen["classifiers"][name]["architecture"] = "resnet18"
+        path = Path(f"data/predictions/train/{name}.csv")
+        found = pd.read_csv(path)
+        new = dict(zip(table["image"][table["fold"] == 2], of_2020(table)["image"], strict=True))
+        write(path, found.assign(image=found["image"].replace(new)))
+    Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+
+
+def test_the_merged_set_compares_with_the_papers(five, monkeypatch):
+    """Blocks on it find their lesions there; those on 2019 alone, or from random weights, compare with nothing."""
+    alike = dict.fromkeys("ABCDE", "")
+    monkeypatch.setattr(scorecard, "data_kinds", lambda *args: alike)
+    merge(("e_m0", "e_m1", "e_m2", "e_m3"), "data/weights/resnet18")
+    merge(("e_m2",), "data/weights/none")
+    compare.main()
+    table = result()
+    found = {name: line(table, "Table 3", name, "test auc") for name in SURE}
+    found["e_m0_m3"] = line(table, "Table 3", "e_m0_m3", "test auc mean")
+    reasons = {name: one["reason"] for name, one in found.items()}
+    assert reasons == {"e_m0": "", "e_m1": "", "e_m2": "scratch", "e_m3": "", "e_m5": "merged", "e_m0_m3": "scratch"}
+    assert {name for name, one in found.items() if one["inside"] != ""} == {"e_m0", "e_m1", "e_m3"}
+    assert found["e_m5"]["comparable"] == "ISIC 2018 to 2020 there, 2019 here"
+    tests = pd.read_csv("metrics/significance.csv")
+    tests = tests[tests["family"].str.startswith("E")]
+    assert {*tests["first"], *tests["second"]} == {"e_m0", "e_m1", "e_m2", "e_m3"}  # e_m5's images are others
+
+
+def test_the_merged_set_without_2020_is_2019(five, monkeypatch):
+    monkeypatch.setattr(scorecard, "data_kinds", lambda *args: dict.fromkeys("ABCDE", ""))
+    merge(("e_m0", "e_m1"), "data/weights/resnet18")
+    write(Path("data/sorted/merged.csv"), sorted_table())
+    for name in SURE:
+        write(Path(f"data/predictions/train/{name}.csv"), areas(sorted_table(), {"train": 1, "val": 0, "test": 0.5}))
+    compare.main()
+    table = result()
+    assert {line(table, "Table 3", name, "test auc")["reason"] for name in SURE} == {"merged"}
+    assert line(table, "Table 3", "e_m0_m3", "test auc mean")["comparable"] == "not run"  # of two sets
+
+
+def test_any_block_finds_its_lesions_in_the_merged_set(five):
+    chosen = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    chosen["classifiers"]["mine"] = chosen["classifiers"]["e_m0"]
+    Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    shutil.copy("data/predictions/train/e_m3.csv", "data/predictions/train/mine.csv")
+    merge(("mine",), "data/weights/none")
+    compare.main()
+    assert line(result(), "Table 6.1", "mine", "bma")["ours"] == 1
+
+
 def test_errors_of_studies_c_to_e(five):
     folder = Path("data/predictions/train")
     for name, wrong, message in (
@@ -429,12 +495,14 @@ def test_inside_and_reasons():
 def test_data_kinds():
     full = pd.Series(np.repeat(list(scorecard.ISIC_2019), list(scorecard.ISIC_2019.values())))
     alike = dict.fromkeys("ABCDE", "")
-    assert scorecard.data_kinds("isic", full, 2594, {"OTHER": 120, "MEL": 30}) == alike
-    assert scorecard.data_kinds("/mirror", full, 2594, None) == alike
-    assert scorecard.data_kinds("sample", full, 2594, None) == dict.fromkeys("ABCDE", "sample data")
-    few = scorecard.data_kinds("/mirror", full[1:], 2594, {"OTHER": 119, "MEL": 30})
+    assert scorecard.data_kinds("isic", full, 2594, {"OTHER": 120, "MEL": 30}, 5934) == alike
+    assert scorecard.data_kinds("/mirror", full, 2594, None, 0) == alike
+    assert scorecard.data_kinds("/mirror", full, 2594, None, 5934 - 60) == alike | {"E": "other data"}
+    assert scorecard.data_kinds("/mirror", full, 2594, None, 5934 + 59) == alike
+    assert scorecard.data_kinds("sample", full, 2594, None, 5934) == dict.fromkeys("ABCDE", "sample data")
+    few = scorecard.data_kinds("/mirror", full[1:], 2594, {"OTHER": 119, "MEL": 30}, 5934)
     assert few == {"A": "other data", "B": "other data", "C": "other data", "D": "", "E": "other data"}
-    assert scorecard.data_kinds("isic", full, 100, None) == alike | {"D": "other data"}
+    assert scorecard.data_kinds("isic", full, 100, None, 5934) == alike | {"D": "other data"}
 
 
 def test_normal_interval():

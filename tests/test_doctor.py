@@ -38,10 +38,10 @@ def test_every_pin_is_looked_at():
 
 
 def test_room_by_hand(tmp_path):
-    """One array of 10×10 a set, no correction, no masks: 25,331 + 2,150 images of 300 bytes and 2,594 of 400."""
+    """One array of 10×10 a set, no more: 25,331 + 2,150 + 31,265 images of 300 bytes and 2,594 of 400."""
     found = chosen(tmp_path, {}).model_copy(
         update={
-            "data": params.Data(source="isic", sample=BASE["data"]["sample"]),
+            "data": params.Data(source="isic", isic2020=True, sample=BASE["data"]["sample"]),
             "resize": {
                 name: params.Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
                 for name in doctor.OFFICIAL
@@ -51,18 +51,22 @@ def test_room_by_hand(tmp_path):
             "masked": {},
         }
     )
-    assert doctor.needed(found) == doctor.ARCHIVES + 27_481 * 300 + 2_594 * 400
+    assert doctor.needed(found) == 50e9 + 58_746 * 300 + 2_594 * 400
+    less = found.model_copy(update={"data": found.data.model_copy(update={"isic2020": False})})
+    assert doctor.needed(less) == 27e9 + 52_812 * 300 + 2_594 * 400
 
 
 def test_the_full_study_needs_more_than_its_archives(tmp_path):
     full = yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8"))
     sample, isic = doctor.needed(chosen(tmp_path, {})), doctor.needed(chosen(tmp_path, full))
-    assert sample < 1e9 < doctor.ARCHIVES + 25_331 * 3 * 256**2 < isic < 1e11
+    assert sample < 1e9 < 50e9 + (25_331 + 31_265) * 3 * 256**2 < isic < 1.1e11
 
 
 def test_a_folder_is_counted(raw):
-    found = doctor.images(str(raw), params.Sample(seed=0, images=200, pairs=40))
-    assert found == {"isic2019": 96, "isic2018": 2594, "isic2017": 36}
+    data = params.Data(source=str(raw), isic2020=False, sample=params.Sample(seed=0, images=200, pairs=40))
+    found = {"isic2019": 96, "isic2018": 2594, "isic2017": 36, "merged": 96}
+    assert doctor.images(data) == found
+    assert doctor.images(data.model_copy(update={"isic2020": True})) == found | {"merged": 96 + 5934}
 
 
 def test_disk():

@@ -22,14 +22,18 @@ import requests
 from lesions import archive, checkpoints, checksums, fetch, weights
 from lesions.errors import InputError
 from lesions.isic import (
+    DUPLICATES_2020,
     FILES,
+    FILES_2020,
     IMAGES_2017,
     IMAGES_2018,
     IMAGES_2019,
+    IMAGES_2020,
     MASKS_2018,
     METADATA_2019,
     TRUTH_2017,
     TRUTH_2019,
+    TRUTH_2020,
 )
 from lesions.params import Data, Sample
 from stages import download
@@ -60,6 +64,15 @@ def official(seed: int = 0) -> dict[str, bytes]:
         **{name: pack(name, {f"ISIC_000000{k}.jpg": b"\xff\xd8"}) for k, name in enumerate(IMAGES_2017.values())},
         **dict.fromkeys(TRUTH_2017.values(), b"image_id,melanoma,seborrheic_keratosis\r\n"),
         MASKS_2018: pack(MASKS_2018, {"ISIC_0000000_segmentation.png": b"\x89PNG"}),
+    }
+
+
+def of_2020(folder: str = "train") -> dict[str, bytes]:
+    """The three files of 2020, in the folder that the official archive has."""
+    return {
+        IMAGES_2020: pack(f"{folder}.zip", {"ISIC_1000000.jpg": b"\xff\xd8"}),
+        TRUTH_2020: b"image_name,patient_id,lesion_id,diagnosis\nISIC_1000000,IP_1,IL_1,nevus\n",
+        DUPLICATES_2020: b"image_name_1,image_name_2\n",
     }
 
 
@@ -149,8 +162,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
 OUT, RECORDS = Path("data/raw"), Path("data/checksums.json")
 
 
-def run_stage(source: str, waits: list | None = None) -> None:
-    data = Data(source=source, sample=Sample(seed=0, images=640, pairs=160))
+def run_stage(source: str, waits: list | None = None, isic2020: bool = False) -> None:
+    data = Data(source=source, isic2020=isic2020, sample=Sample(seed=0, images=640, pairs=160))
     download.download(data, OUT, RECORDS, sleep=(waits if waits is not None else []).append)
 
 
@@ -191,6 +204,33 @@ def test_all_files_come_once_and_are_recorded(serve, capsys):
     run_stage(server.url)  # again, held to the records
     assert there() == official()
     assert "recorded" not in capsys.readouterr().out
+
+
+def test_the_files_of_2020_come_where_they_are_asked_for(serve):
+    server = serve(official() | of_2020())
+    run_stage(server.url)
+    assert there() == official() and len(json.loads(RECORDS.read_text())[server.url]) == 9
+    run_stage(server.url, isic2020=True)
+    assert there() == official() | of_2020()
+    recorded = json.loads(RECORDS.read_text())[server.url]
+    assert set(recorded) == {*FILES, *FILES_2020}
+    server.files[DUPLICATES_2020] += b"ISIC_1000000,ISIC_1000001\n"
+    with pytest.raises(InputError, match=rf"{DUPLICATES_2020}: sha256"):
+        run_stage(server.url, isic2020=True)
+
+
+def test_a_folder_without_2020_says_how_to_do_without(tmp_path):
+    source = lay_out(tmp_path / "isic", official())
+    with pytest.raises(InputError, match=rf"{source / IMAGES_2020}: not found; .*set data.isic2020 to false"):
+        run_stage(str(source), isic2020=True)
+    run_stage(str(source))
+    assert there() == official()
+
+
+@pytest.mark.parametrize("folder", ["train", "ISIC_2020_Training_JPEG"])
+def test_the_archive_of_2020_has_either_folder(folder):
+    lay_out(Path(), of_2020(folder))
+    assert archive.members(Path(IMAGES_2020), (".jpg",)) == {"ISIC_1000000": f"{folder}/ISIC_1000000.jpg"}
 
 
 def test_the_official_bases_are_tried_in_order(serve, monkeypatch):
@@ -245,7 +285,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(serve, monkeypatch):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    data = Data(source=server.url, sample=Sample(seed=0, images=640, pairs=160))
+    data = Data(source=server.url, isic2020=False, sample=Sample(seed=0, images=640, pairs=160))
     with pytest.raises(KeyboardInterrupt):
         download.download(data, OUT, RECORDS, sleep=interrupt)
     assert_nothing_out()
@@ -375,9 +415,9 @@ def test_an_altered_archive_is_held_to_the_record(serve):
 
 
 def test_a_page_instead_of_a_table_is_refused(serve):
-    for file in (METADATA_2019, TRUTH_2017["validation"]):
-        with pytest.raises(InputError, match=rf"{file}: expected a table whose first column is image or image_id"):
-            run_stage(serve({**official(), file: b"<html>Please log in</html>"}).url)
+    for file in (METADATA_2019, TRUTH_2017["validation"], TRUTH_2020, DUPLICATES_2020):
+        with pytest.raises(InputError, match=rf"{file}: expected a table whose first column is one of image, image_id"):
+            run_stage(serve({**official(), **of_2020(), file: b"<html>Please log in</html>"}).url, isic2020=True)
 
 
 def test_the_published_hashes_of_the_tables_are_recorded():
@@ -432,6 +472,12 @@ def test_an_encrypted_member_is_refused():
 def test_another_top_folder_is_refused():
     with pytest.raises(InputError, match=f"not in the folder {FOLDER}/"):
         archive.open_archive(crafted("elsewhere/x.jpg"))
+    with pytest.raises(InputError, match=f"not in the folder {FOLDER}/, where"):
+        archive.open_archive(crafted("train/x.jpg"))  # which is 2020's
+    archive.open_archive(crafted("LICENSE.txt")).close()
+    lay_out(Path(), of_2020("elsewhere"))
+    with pytest.raises(InputError, match="not in the folder ISIC_2020_Training_JPEG/ or train/, where"):
+        archive.open_archive(Path(IMAGES_2020))
 
 
 def test_a_bad_member_stops_the_download(serve):
@@ -476,8 +522,8 @@ def test_a_file_missing_in_a_folder_is_named_before_anything_is_copied(tmp_path)
 
 
 def test_a_sample_of_other_parameters_has_a_record_of_its_own():
-    default = Data(source="sample", sample=Sample(seed=0, images=640, pairs=160))
-    other = Data(source="sample", sample=Sample(seed=1, images=640, pairs=160))
+    default = Data(source="sample", isic2020=True, sample=Sample(seed=0, images=640, pairs=160))
+    other = Data(source="sample", isic2020=True, sample=Sample(seed=1, images=640, pairs=160))
     assert download.record_name(default) == "sample"
     assert download.record_name(other) == "sample seed=1 images=640 pairs=160"
 
@@ -485,10 +531,12 @@ def test_a_sample_of_other_parameters_has_a_record_of_its_own():
 def test_a_sample_drawn_otherwise_is_told_not_refused(monkeypatch, capsys):
     other = {file: {"sha256": "0" * 64, "size": 1} for file in FILES}
     Path("records.json").write_text(json.dumps({"sample seed=0 images=160 pairs=20": other}))
-    data = Data(source="sample", sample=Sample(seed=0, images=160, pairs=20))
+    data = Data(source="sample", isic2020=True, sample=Sample(seed=0, images=160, pairs=20))
     download.download(data, Path("data/raw"), Path("records.json"))
     assert "drawn with other bytes" in capsys.readouterr().err
-    assert all(Path("data/raw", file).is_file() for file in FILES)
+    assert all(Path("data/raw", file).is_file() for file in (*FILES, *FILES_2020))
+    recorded = json.loads(Path("records.json").read_text())["sample seed=0 images=160 pairs=20"]
+    assert {file for file in recorded if file not in other} == set(FILES_2020)
 
 
 def cli(module: str, *args: str, source: str | None = None) -> subprocess.CompletedProcess:

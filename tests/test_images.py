@@ -148,6 +148,20 @@ def test_each_image_of_2017_comes_from_its_archive(monkeypatch, tmp_path, raw):
         assert (array[i] == images.fit(images.decode(content, "x"), (64, 64), "crop")).all()
 
 
+def test_the_merged_set_needs_the_archives_that_it_names(monkeypatch, tmp_path, raw):
+    rows = pd.DataFrame({"image": ["ISIC_1000001", "ISIC_0000001"], "archive": ["isic2020", "isic2019"]})
+    array = np.load(run_resize(monkeypatch, tmp_path, raw, "merged", rows) / "classify.npy")
+    for pixels, file, name in zip(array, (isic.IMAGES_2020, isic.IMAGES_2019), rows["image"], strict=True):
+        with zipfile.ZipFile(raw / file) as archive:
+            content = archive.read(f"{Path(file).stem}/{name}.jpg")
+        assert (pixels == images.fit(images.decode(content, "x"), (32, 32), "squeeze")).all()
+    (raw / isic.IMAGES_2020).unlink()
+    alone = np.load(run_resize(monkeypatch, tmp_path, raw, "merged", rows[1:]) / "classify.npy")
+    assert (alone == array[1:]).all()
+    with pytest.raises(InputError, match=r"ISIC_2020_Training_JPEG\.zip: not found"):
+        run_resize(monkeypatch, tmp_path, raw, "merged", rows)
+
+
 def test_an_image_that_its_archive_lacks_is_named(monkeypatch, tmp_path, raw):
     first = pd.read_csv(raw / isic.TRUTH_2017["train"])["image_id"][0]
     for key, message in (("validation", rf"Validation_Data\.zip: no image '{first}'"), ("test", "archive 'test'")):

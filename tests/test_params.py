@@ -63,6 +63,12 @@ def changed(path: str, value) -> dict:
         ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no block of that name and the same architecture"),
         ("classifiers.vgg16.recipe", "b", "no 'b' in recipes"),
         ("classifiers.c_base.split", "standard", "set isic2017, images resized/isic2017/classify and split standard"),
+        ("classifiers.e_m0.split", "standard", "set merged, images resized/merged/classify and split standard"),
+        ("classifiers.e_m0.set", "isic2019", "set isic2019, images resized/merged/classify and split eighty"),
+        ("classifiers.e_m0.images", "resized/isic2019/classify", "set merged, images resized/isic2019/classify"),
+        ("data.isic2020", "some", "data.isic2020"),
+        ("data.isic2020", None, "data.isic2020: missing"),
+        ("resize.merged", None, "no array 'resized/merged/classify'"),
         ("classifiers.c_masked_grey.images", "masked/isic2017_pink", "no array 'masked/isic2017_pink'"),
         ("recipes.e.phase", [], "recipes.e.phase: unknown key"),
         ("unet34.phases", [], "at least 1 item"),
@@ -84,6 +90,23 @@ def test_what_is_not_a_params_file_is_told(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_an_array_with_the_name_of_a_set_is_not_that_set(tmp_path):
+    found = changed("resize.isic2019.arrays.merged", {"size": [32, 32], "fit": "squeeze"})
+    found["classifiers"]["e_m0"]["images"] = "resized/isic2019/merged"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
+    with pytest.raises(InputError, match="set merged, images resized/isic2019/merged and split eighty disagree"):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("images", ["color/merged-max_rgb", "masked/merged_crop", "resized/merged/classify"])
+def test_the_merged_set_can_be_corrected_and_masked(tmp_path, images):
+    found = changed("masked.merged_crop", {"set": "merged", "style": "crop"})
+    found["color_correct"]["sets"].append("merged")
+    found["classifiers"]["e_m0"]["images"] = images
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
+    assert params.load(tmp_path / "params.yaml").classifiers["e_m0"].images == images
 
 
 def test_a_block_is_completed_from_train(monkeypatch):
@@ -145,6 +168,8 @@ def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
     e = [found.classifiers[f"e_m{k}"] for k in range(8)]
     assert [b.schedule for b in e] == ["none", "step", "cosine", "restarts"] * 2
     assert [b.epochs for b in e] == [20] * 4 + [40] * 4 and all(b.tta and b.split == "eighty" for b in e)
+    assert found.data.isic2020 and found.resize["merged"].arrays["classify"].size == (256, 256)
+    assert {(b.set, b.images) for b in e} == {("merged", "resized/merged/classify")}
     assert [b.augment for b in e] == [()] * 4 + [("heavy",)] * 4
     sizes = [found.resize["isic2018"].arrays[phase.array].size for phase in found.unet34.phases]
     assert sizes == [(128, 128)] * 2 + [(256, 256)] * 2 and all(p.epochs == 30 for p in found.unet34.phases)

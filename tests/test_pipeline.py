@@ -35,12 +35,13 @@ def edit(folder: Path, change) -> None:
 
 
 def add_more(found: dict) -> None:
-    """What the smoke run leaves out and this file asks about: generated images, a crop, a pair for `attention`."""
+    """What the smoke run leaves out and this file asks about: generated images, a crop, 2020, a pair of `attention`."""
     whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     found["mask"] = {**found["mask"], "sets": ["isic2019"]}
     for section, name in (("masked", "isic2019_crop"), ("attention", "b0"), *(("classifiers", n) for n in MORE)):
         found.setdefault(section, {})[name] = whole[section][name]
     found["masked"].pop("isic2017_grey")
+    found["data"]["isic2020"], found["resize"]["merged"] = True, whole["resize"]["merged"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,8 @@ def test_everything_ran_and_status_is_clean(project):
     compared = json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))
     assert 0 <= compared["standard"]["residual"]["bma"] <= 1
     assert (project / "metrics/compare.md").read_text(encoding="utf-8").count("not run") > 5
-    for path in ("data/masks/isic2019.npy", "data/generated/AK.npy", "models/train/residual/bma.pt"):
+    paths = ("masks/isic2019.npy", "resized/merged/classify.npy", "generated/AK.npy", "predictions/train/e_m0.csv")
+    for path in ("models/train/residual/bma.pt", *(f"data/{path}" for path in paths)):
         assert (project / path).exists()
 
 
@@ -109,7 +111,7 @@ def test_two_versions_are_set_side_by_side(project):
 
 def test_the_same_stage_again_gives_the_same_bytes(project):
     lock = (project / "dvc.lock").read_text(encoding="utf-8")
-    stages = ["download", "sort", "resize@isic2019", "segment", "unet34@0", "augment_gan", "train@residual"]
+    stages = ["download", "sort", "resize@merged", "segment", "unet34@0", "augment_gan", "train@residual"]
     stages += ["train@c_b0_arl", "attention@b0", "compare"]
     sh(project, "dvc", "repro", "-f", "-s", *stages)
     assert (project / "dvc.lock").read_text(encoding="utf-8") == lock

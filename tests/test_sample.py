@@ -22,7 +22,7 @@ SMALL = Sample(seed=3, images=160, pairs=20)
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("raw")
-    sample.write(target, SMALL)
+    sample.write(target, SMALL, isic2020=True)
     return target
 
 
@@ -44,20 +44,20 @@ def photographs(name: str, count: int) -> list[drawing.Photograph]:
 
 
 def sums(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.FILES}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.files(True)}
 
 
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
-    cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1]]
+    cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1], sample.plan_2020(SMALL)[0][0]]
     assert list(sample._drawn(cases, 3, 1)) == list(sample._drawn(cases, 3, 2))
     content = io.BytesIO()
     Image.new("RGB", (40, 30)).save(content, "JPEG")
     blank = content.getvalue()
     monkeypatch.setattr(sample, "draw_case", lambda case, seed: [sample.File(n, blank, b"") for n in case.names])
-    sample.write(tmp_path / "a", SMALL, workers=1)
-    sample.write(tmp_path / "b", SMALL, workers=1)
+    sample.write(tmp_path / "a", SMALL, isic2020=True, workers=1)
+    sample.write(tmp_path / "b", SMALL, isic2020=True, workers=1)
     assert sums(tmp_path / "a") == sums(tmp_path / "b")
-    for name in (isic.TRUTH_2019, isic.METADATA_2019, *isic.TRUTH_2017.values()):
+    for name in (name for name in isic.files(True) if name.endswith(".csv")):
         assert (tmp_path / "a" / name).read_bytes() == (raw / name).read_bytes()
 
 
@@ -70,11 +70,12 @@ def test_the_files_hold_what_is_drawn_now(raw):
 
 
 def test_only_the_official_files_are_there(raw):
-    assert {str(p.relative_to(raw)) for p in raw.rglob("*") if p.is_file()} == set(isic.FILES)
-    for name in (isic.IMAGES_2019, isic.IMAGES_2018, isic.MASKS_2018, *isic.IMAGES_2017.values()):
+    assert {str(p.relative_to(raw)) for p in raw.rglob("*") if p.is_file()} == set(isic.files(True))
+    for name in (name for name in isic.files(True) if name.endswith(".zip")):
+        folder = "train" if name == isic.IMAGES_2020 else Path(name).stem
         with zipfile.ZipFile(raw / name) as file:
-            assert {Path(n).parts[0] for n in file.namelist()} == {Path(name).stem}
-            assert f"{Path(name).stem}/LICENSE.txt" in file.namelist()
+            assert {Path(n).parts[0] for n in file.namelist()} == {folder}
+            assert f"{folder}/LICENSE.txt" in file.namelist()
             assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
             assert {entry.compress_type for entry in file.infolist()} == {zipfile.ZIP_STORED}
 
@@ -158,6 +159,33 @@ def test_2017_shares_its_pictures_labels_and_no_lesion_between_its_parts(raw):
             assert (row["melanoma"], row["seborrheic_keratosis"]) == scores
         lesions[part] = {lesion_of[name] for name in pictures}
     assert not lesions["train"] & lesions["validation"]
+
+
+def test_2020_is_a_tenth_with_every_diagnosis_and_a_pair_of_duplicates(raw):
+    pictures, truth = members(raw / isic.IMAGES_2020, ".jpg"), rows(raw / isic.TRUTH_2020)
+    assert list(truth[0]) == [
+        "image_name", "patient_id", "lesion_id", "sex", "age_approx", "anatom_site_general_challenge", "diagnosis",
+        "benign_malignant", "target",
+    ]  # fmt: skip
+    assert sorted(pictures) == [row["image_name"] for row in truth] and len(truth) == SMALL.images // 10
+    assert not set(pictures) & {isic.canonical(name) for name in members(raw / isic.IMAGES_2019, ".jpg")}
+    assert {row["diagnosis"] for row in truth} == set(sample.DIAGNOSES) and set(isic.DIAGNOSES) < set(sample.DIAGNOSES)
+    malignant = {(row["diagnosis"] == "melanoma", row["benign_malignant"], row["target"]) for row in truth}
+    assert malignant == {(True, "malignant", "1"), (False, "benign", "0")}
+    (pair,) = rows(raw / isic.DUPLICATES_2020)
+    assert pictures[pair["image_name_1"]] == pictures[pair["image_name_2"]]
+    assert len(set(pictures.values())) == len(pictures) - 1
+    lesions = {row["image_name"]: (row["lesion_id"], row["diagnosis"]) for row in truth}
+    assert lesions[pair["image_name_1"]] == lesions[pair["image_name_2"]]
+    for file in sample.draw_case(sample.plan_2020(SMALL)[0][0], SMALL.seed):
+        assert pictures[file.name] == file.jpeg
+
+
+def test_without_2020_the_other_files_have_the_same_bytes(raw, tmp_path):
+    sample.write(tmp_path, SMALL, isic2020=False)
+    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == set(isic.FILES)
+    assert all((tmp_path / name).read_bytes() == (raw / name).read_bytes() for name in written)
 
 
 def test_each_picture_of_2017_has_superpixels(raw):

@@ -103,6 +103,103 @@ def test_an_image_in_both_parts_of_2017_is_named(raw):
         sort.sort_2017(raw, sort.sort_2019(raw, SORT))
 
 
+def test_the_merged_set_is_2019_and_the_labelled_images_of_2020(raw):
+    """Of 24 images 6 have another diagnosis, and one is a duplicate: 2 MEL, 3 NV, 12 BKL."""
+    table = sort.sort_2019(raw, SORT)
+    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    assert list(merged) == ["image", "archive", "lesion", "label", "eighty"]
+    pd.testing.assert_frame_equal(merged.loc[:95, ["image", "lesion", "label"]], table[["image", "lesion", "label"]])
+    more = merged[merged["archive"] == "isic2020"].set_index("image")
+    assert len(merged) == 96 + 17 and more["label"].value_counts().to_dict() == {"MEL": 2, "NV": 3, "BKL": 12}
+    assert "ISIC_1000000" in more.index and "ISIC_1000008" not in more.index
+    assert more.loc["ISIC_1000001", "lesion"] == more.loc["ISIC_1000009", "lesion"] == "IL_1_0"
+    assert more.loc["ISIC_1000020", "lesion"] == "ISIC_1000020"
+    counted = sort.count(table, sort.sort_2017(raw, table), merged)["merged"]
+    assert counted == {"isic2019": dict.fromkeys(sorted(isic.CLASSES), 12), "isic2020": {"BKL": 12, "MEL": 2, "NV": 3}}
+
+
+DIAGNOSED = [("melanoma", "MEL"), ("nevus", "NV"), ("seborrheic keratosis", "BKL"), ("lichenoid keratosis", "BKL")]
+DIAGNOSED += [("solar lentigo", "BKL"), ("lentigo NOS", "BKL"), ("unknown", None), ("cafe-au-lait macule", None)]
+DIAGNOSED += [("atypical melanocytic proliferation", None), ("", None)]
+
+
+@pytest.mark.parametrize(("diagnosis", "label"), DIAGNOSED)
+def test_a_diagnosis_is_a_class_or_left_out(raw, diagnosis, label):
+    lines = ["image_name,lesion_id,diagnosis", "ISIC_1,IL_1,nevus", f"ISIC_2,IL_2,{diagnosis}"]
+    (raw / isic.TRUTH_2020).write_text("\n".join(lines))
+    found = tables.read_2020(raw / isic.TRUTH_2020, raw / isic.DUPLICATES_2020, ["ISIC_1", "ISIC_2"])
+    assert found["label"].tolist() == ["NV", *([label] if label else [])]
+
+
+def test_the_merged_split_is_its_own_and_holds_lesions_together(raw):
+    """Also a lesion of both years, or of two labels; a part's share of the whole is that of study E."""
+    table = sort.sort_2019(raw, SORT)
+    edit(raw / isic.TRUTH_2020, lambda t: t.replace("IL_0_0", "IL_1_0").replace("IL_2_0", "HAM_4_0"))
+    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    assert merged.loc[merged["lesion"] == "IL_1_0", "label"].nunique() == 2
+    assert set(merged.loc[merged["lesion"] == "HAM_4_0", "archive"]) == {"isic2019", "isic2020"}
+    assert merged.groupby("lesion")["eighty"].nunique().max() == 1
+    assert not merged.loc[:95, "eighty"].equals(table["eighty"])
+    shares = merged["eighty"].value_counts(normalize=True)
+    assert [shares[part] for part in ("train", "val", "test")] == pytest.approx([0.8, 0.1, 0.1], abs=0.1)
+    again = sort.sort_merged(raw, table, SORT, isic2020=True)
+    pd.testing.assert_frame_equal(merged, again)
+
+
+def test_without_2020_the_merged_set_is_2019_with_its_split(raw):
+    for file in isic.FILES_2020:
+        (raw / file).unlink()
+    table = sort.sort_2019(raw, SORT)
+    merged = sort.sort_merged(raw, table, SORT, isic2020=False)
+    columns = ["image", "lesion", "label", "eighty"]
+    pd.testing.assert_frame_equal(merged[columns], table[columns])
+    assert set(merged["archive"]) == {"isic2019"}
+    with pytest.raises(InputError, match=r"ISIC_2020_Training_JPEG\.zip: not found; run the download stage"):
+        sort.sort_merged(raw, table, SORT, isic2020=True)
+
+
+def test_an_image_of_2020_that_is_in_2019_is_taken_once(raw):
+    table = sort.sort_2019(raw, SORT)
+    names = [f"ISIC_{i:07d}.jpg" for i in [3, *range(1_000_001, 1_000_024)]]  # …3_downsampled is in 2019
+    write_zip(raw / isic.IMAGES_2020, {name: jpeg(np.random.default_rng(0)) for name in names})
+    edit(raw / isic.TRUTH_2020, lambda t: t.replace("ISIC_1000000", "ISIC_0000003"))
+    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    assert merged["image"].map(isic.canonical).is_unique and len(merged) == 96 + 16
+
+
+@pytest.mark.parametrize("names", ["image_name_1,image_name_2", "ISIC_id,ISIC_id_paired"])
+def test_the_second_of_a_pair_is_left_out_under_either_naming(raw, names):
+    edit(raw / isic.DUPLICATES_2020, lambda t: t.replace("image_name_1,image_name_2", names) + t.split("\n")[1])
+    images = tables.read_rows(raw / isic.TRUTH_2020, ["image_name"])["image"]
+    found = tables.read_2020(raw / isic.TRUTH_2020, raw / isic.DUPLICATES_2020, images)
+    assert len(found) == 17 and "ISIC_1000008" not in set(found["image"])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (isic.TRUTH_2020, lambda t: t.replace("diagnosis", "finding"), "no column diagnosis"),
+        (isic.TRUTH_2020, lambda t: t + "ISIC_1000000,,,nevus\n", "ISIC_1000000 stands twice"),
+        (isic.TRUTH_2020, lambda t: t + "ISIC_0555555,,,nevus\n", "1 rows without image in the archive, ISIC_0555555"),
+        (isic.TRUTH_2020, lambda t: t[: t.index("ISIC_1000023")], "1 images of the archive without row, ISIC_1000023"),
+        (isic.DUPLICATES_2020, lambda t: t.replace("_2\n", "_b\n"), "no column image_name_2"),
+        (isic.DUPLICATES_2020, lambda t: "", "not a CSV"),
+    ],
+)
+def test_a_bad_table_of_2020_is_named(raw, file, change, message):
+    edit(raw / file, change)
+    with pytest.raises(InputError, match=message) as error:
+        sort.sort_merged(raw, sort.sort_2019(raw, SORT), SORT, isic2020=True)
+    assert str(raw / file) in str(error.value)
+
+
+def test_a_table_of_2020_without_a_known_diagnosis_is_named(raw):
+    edit(raw / isic.TRUTH_2020, lambda t: "".join(line[: line.rindex(",")] + ",benign\n" for line in t.splitlines()))
+    edit(raw / isic.TRUTH_2020, lambda t: t.replace("benign", "diagnosis", 1))
+    with pytest.raises(InputError, match="no image with a diagnosis among melanoma, nevus, "):
+        sort.sort_merged(raw, sort.sort_2019(raw, SORT), SORT, isic2020=True)
+
+
 def test_twins_are_one_lesion(raw, tmp_path):
     lines = ["image,age_approx,anatom_site_general,lesion_id,sex", "ISIC_0067980,,,,", "ISIC_0069013,,,,"]
     (tmp_path / "metadata.csv").write_text("\r\n".join(lines))
