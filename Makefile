@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings doctor prune
+.PHONY: repro test smoke lint settings reproduce doctor prune
 
 repro: .venv/ready
 	dvc repro
@@ -27,6 +27,10 @@ lint: .venv/ready
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: .venv/ready
 	python -m lesions.settings settings/$(NAME).yaml
+
+# Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
+reproduce: .venv/ready
+	python -m lesions.reproduce
 
 # What is wrong with this installation.
 doctor: .venv/ready

@@ -4,6 +4,7 @@ A stage reads the sections it names and nothing else (`read("resize")`); dvc.yam
 which tests/test_dag.py holds it to. The whole file is checked on every read.
 """
 
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,9 +294,11 @@ class Params(Section):
         for place, (given, fits) in wanted.items():
             name = given.removeprefix("data/weights/")
             if given.startswith("models/train/"):
-                other = self.classifiers.get(given.split("/")[2])
-                if other is None or other.architecture != self.classifiers[place.partition(".")[2]].architecture:
+                other, block = self.classifiers.get(given.split("/")[2]), self.classifiers[place.partition(".")[2]]
+                if other is None or other.architecture != block.architecture:
                     raise ValueError(f"{place}.weights: {given!r}: no block of that name and the same architecture")
+                if tested_alike(other) != tested_alike(block):  # else it may have learnt what this one is tested on
+                    raise ValueError(f"{place}.weights: {given!r}: expected a block of the same set and test part")
             elif name != "none" and given != fits:
                 raise ValueError(f"{place}.weights: {given!r} does not fit; expected none or {fits}")
             elif name != "none" and name not in self.weights.names:
@@ -335,6 +338,10 @@ class Params(Section):
                 raise ValueError(f"cross_validate.{key}: expected <classifier>-<fold>, fold below {self.sort.folds}")
             if (block.split, block.generated) != ("standard", "none"):
                 raise ValueError(f"cross_validate.{key}: {one.classifier} needs split standard and generated none")
+            if one.weights.startswith("models/"):
+                raise ValueError(
+                    f"cross_validate.{key}.weights: {one.weights} has seen the fold; expected data/weights/…"
+                )
             for field in ("recipe", "set", "images", "weights"):
                 if getattr(one, field) != getattr(block, field):
                     raise ValueError(
@@ -345,6 +352,11 @@ class Params(Section):
                 if name not in self.classifiers or self.classifiers[name].split != "melanoma":
                     raise ValueError(f"attention.{key}: {name!r}: expected a block of classifiers with split melanoma")
         return self
+
+
+def tested_alike(block: Classifier) -> tuple[str, str]:
+    """The same for blocks with one test part: ham_1 and ham_2 are tested on what ham is."""
+    return block.set, block.split.partition("_")[0]
 
 
 def plain(architecture: str) -> str:
@@ -373,9 +385,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def read(*keys: str) -> SimpleNamespace:
-    """The named sections: `read("sort").sort.folds`; `read("classifiers.vgg16")` gives that block alone."""
-    params, found = load(), SimpleNamespace()
+    """The named sections: `read("sort").sort.folds`; `read("classifiers.vgg16")` gives that block alone.
+
+    lesions/reproduce.py says in the environment what dvc.yaml declares for a stage: then no other key can be read.
+    """
+    params, found, declared = load(), SimpleNamespace(), os.environ.get("LESIONS_DECLARED")
     for key in keys:
+        if declared is not None and not any(f"{key}.".startswith(f"{name}.") for name in declared.split()):
+            raise InputError(f"params.yaml: {key}: read by a stage whose params in dvc.yaml do not name it; add it")
         section, *names = key.split(".")
         value = getattr(params, section)
         for name in names:  # a block of a dictionary, or a single field of a section

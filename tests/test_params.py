@@ -61,6 +61,8 @@ def changed(path: str, value) -> dict:
         ("cross_validate.vgg16-1.fold", 2, "expected <classifier>-<fold>"),
         ("cross_validate.vgg16-1.classifier", "vgg99", "no block 'vgg99'"),
         ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no block of that name and the same architecture"),
+        ("classifiers.d_crop.split", "eighty", "expected a block of the same set and test part"),
+        ("classifiers.d_snap.split", "eighty", "expected a block of the same set and test part"),
         ("classifiers.vgg16.recipe", "b", "no 'b' in recipes"),
         ("classifiers.c_base.split", "standard", "set isic2017, images resized/isic2017/classify and split standard"),
         ("classifiers.e_m0.split", "standard", "set merged, images resized/merged/classify and split standard"),
@@ -199,3 +201,24 @@ def test_a_stage_ends_with_one_line_and_code_1(tmp_path):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.splitlines() == ["error: params.yaml: sort.seeds: unknown key (got 1)"]
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_key_that_is_not_declared_cannot_be_read(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LESIONS_DECLARED", "sort classifiers.vgg16 segment.encoder")
+    assert params.read("sort", "classifiers.vgg16", "segment.encoder").segment == "resnet18"
+    for key in ("train", "classifiers.vgg16_balanced", "classifiers", "segment", "segment.epochs"):
+        with pytest.raises(InputError, match=f"params.yaml: {key}: read by a stage whose params in dvc.yaml do not"):
+            params.read(key)
+
+
+def test_a_fold_does_not_start_from_what_has_seen_it():
+    found = changed("classifiers.d_snap.split", "standard")
+    for name in ("d_crop", "d_crop_1", "d_crop_2"):
+        del found["classifiers"][name]
+    base = found["classifiers"]["vgg16"] | {"architecture": "resnet50_concat", "weights": "models/train/d_snap/bma.pt"}
+    found["classifiers"]["vgg16"] = base
+    for key in ("vgg16-1", "vgg16-2", "vgg16-3", "vgg16-4"):
+        found["cross_validate"][key]["weights"] = base["weights"]
+    with pytest.raises(ValueError, match=r"cross_validate\.vgg16-1: models/train/d_snap/bma\.pt has seen the fold"):
+        params.Params.model_validate(found)

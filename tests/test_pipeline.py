@@ -3,14 +3,19 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.test_resume import KILLS, killed_until_done
 
 pytestmark = pytest.mark.slow
 MORE = ("residual_gan", "c_b0", "d_snap", "d_crop", "e_m0")
@@ -109,9 +114,74 @@ def test_two_versions_are_set_side_by_side(project):
     assert "index.html" in sh(project, "dvc", "plots", "show")
 
 
-def test_the_same_stage_again_gives_the_same_bytes(project):
+def test_every_stage_again_alone_gives_the_same_bytes(project):
+    said = sh(project, sys.executable, "-m", "lesions.reproduce")
+    assert "stages, network" in said and said.count("same bytes") == int(said.split()[0])
+
+
+def broken(project: Path, stage: str) -> str:
+    """What lesions.reproduce says of a stage that does not come out the same."""
+    command = [sys.executable, "-m", "lesions.reproduce", stage]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_what_a_stage_does_not_declare_makes_it_fail_by_name(project):
+    """An undeclared parameter, file and module, and an output of other bytes."""
+    source, whole = project / "stages/color_correct.py", (project / "dvc.yaml").read_text(encoding="utf-8")
+    stage, text = "color_correct@isic2017-ben_graham", source.read_text(encoding="utf-8")
+    main = "def main() -> None:\n"
+    for line, message in (
+        ('    params.read("sort")\n', "params.yaml: sort: read by a stage"),
+        ('    Path("data/sorted/isic2017.csv").read_text()\n', "data/sorted/isic2017.csv"),
+        ("    from lesions import isic\n", "isic"),
+    ):
+        source.write_text(text.replace(main, main + line), encoding="utf-8")
+        said = broken(project, stage)
+        assert stage in said and message in said
+    source.write_text(text, encoding="utf-8")
+    (project / "dvc.yaml").write_text(whole.replace("lesions/color.py, ", ""), encoding="utf-8")
+    assert "color" in broken(project, stage)
+    (project / "dvc.yaml").write_text(whole, encoding="utf-8")
+    picture = project / "plots/color/isic2017-ben_graham.png"
+    kept = picture.read_bytes()
+    picture.write_bytes(kept + b"0")
+    assert f"{stage}: plots/color/isic2017-ben_graham.png: other bytes than here" in broken(project, stage)
+    picture.write_bytes(kept)
+    assert "same bytes" in sh(project, sys.executable, "-m", "lesions.reproduce", stage)
+
+
+def trainings(project: Path) -> list[str]:
+    """Stages that run in the project now."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if "-m stages." in command and (process / "cwd").resolve() == project:
+                found.append(command)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_dvc_killed_at_random_moments_leaves_nothing_running_and_ends_with_the_same_lock(project):
+    edit(project, lambda p: p["classifiers"]["residual"].update(epochs=150))
+    sh(project, "dvc", "repro", "train@residual")
     lock = (project / "dvc.lock").read_text(encoding="utf-8")
-    stages = ["download", "sort", "resize@merged", "segment", "unet34@0", "augment_gan", "train@residual"]
-    stages += ["train@c_b0_arl", "attention@b0", "compare"]
-    sh(project, "dvc", "repro", "-f", "-s", *stages)
+    kinds = cycle([(os.kill, signal.SIGKILL), (os.killpg, signal.SIGKILL), (os.kill, signal.SIGTERM),
+                   (os.killpg, signal.SIGINT), (os.killpg, signal.SIGTERM)])  # fmt: skip
+    left = []
+
+    def kill(process: subprocess.Popen) -> None:
+        by, sign = next(kinds)
+        with suppress(ProcessLookupError):
+            by(process.pid, sign)
+        process.wait(timeout=60)
+        time.sleep(0.5)
+        left.extend(trainings(project))
+
+    command = [str(Path(sys.executable).parent / "dvc"), "repro", "-f", "-s", "train@residual"]
+    said = killed_until_done(command, project, kill, KILLS, seed=1)
+    assert left == []
     assert (project / "dvc.lock").read_text(encoding="utf-8") == lock
+    assert said.count("going on from") >= KILLS / 3

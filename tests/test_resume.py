@@ -209,7 +209,8 @@ def killed_until_done(command: list[str], folder: Path, kill, kills: int, seed: 
     Two of three times it is left alone until it has saved something. Returns what all runs wrote to stderr.
     """
     rng, said = np.random.default_rng(seed), ""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "LESIONS_CHECKPOINT_EVERY": "0", "TQDM_DISABLE": "1"}
+    environment = os.environ | {"LESIONS_CHECKPOINT_EVERY": "0", "TQDM_DISABLE": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for number in range(kills + 1):
         start = time.time()
         with (folder / "stderr").open("wb") as error:
