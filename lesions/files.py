@@ -1,5 +1,6 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,15 @@ import pandas as pd
 
 from lesions.errors import InputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_room(path: Path, error: OSError) -> Exception:
+    """What to raise for an `error` in writing `path`: an InputError for a full disk, else the error itself."""
+    if error.errno not in FULL:
+        return error
+    return InputError(f"{path}: not written: {os.strerror(error.errno)}; make room and run again")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -22,6 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        raise no_room(path, error) from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -37,6 +49,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield part
         shutil.rmtree(path, ignore_errors=True)
         part.replace(path)
+    except OSError as error:
+        raise no_room(path, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -47,11 +61,8 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         with part.open("r+b") as file:  # a memmap on a full disk dies of SIGBUS: ask for the room first
-            try:
-                if hasattr(os, "posix_fallocate"):  # not on macOS
-                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-            except OSError as error:
-                raise InputError(f"{path}: no room for {array.nbytes / 1e6:.0f} MB ({error.strerror})") from None
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         yield array
         array.flush()
         del array
@@ -74,11 +85,13 @@ def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
         table = pd.read_csv(path, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run python -m {stage}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
         raise InputError(f"{path}: not a CSV: {error}; run python -m {stage}") from None
     for column in columns:
         if column not in table:
             raise InputError(f"{path}: no column {column}; run python -m {stage}")
+    if not isinstance(table.index, pd.RangeIndex) or table[list(columns)].isna().any(axis=None):
+        raise InputError(f"{path}: a line with more or fewer fields than the first; run python -m {stage}")
     return table
 
 

@@ -4,6 +4,7 @@ A stage reads the sections it names and nothing else (`read("resize")`); dvc.yam
 which tests/test_dag.py holds it to. The whole file is checked on every read.
 """
 
+import reprlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -96,6 +97,7 @@ class ColorCorrect(Section):
 
 
 class Compute(Section):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)]
     amp: bool
     compile: bool
@@ -273,7 +275,8 @@ class Params(Section):
         recipes = {k: {**train, **r} if isinstance(r, dict) else r for k, r in recipes.items()}
 
         def complete(block: Any) -> Any:
-            recipe = recipes.get(block.get("recipe")) if isinstance(block, dict) else None
+            name = block.get("recipe") if isinstance(block, dict) else None
+            recipe = recipes.get(name) if isinstance(name, str) else None
             return {**(recipe if isinstance(recipe, dict) else train), **block} if isinstance(block, dict) else block
 
         return {**raw, "recipes": recipes, "classifiers": {k: complete(b) for k, b in blocks.items()}}
@@ -299,7 +302,7 @@ class Params(Section):
             elif name != "none" and name not in self.weights.names:
                 raise ValueError(f"{place}.weights: {name!r} is not fetched; add it to weights.names")
         for phase in self.unet34.phases:
-            if phase.array not in self.resize["isic2018"].arrays:
+            if "isic2018" not in self.resize or phase.array not in self.resize["isic2018"].arrays:
                 raise ValueError(f"unet34.phases: no array {phase.array!r} in resize.isic2018.arrays")
         images = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
         images |= {
@@ -348,21 +351,50 @@ def plain(architecture: str) -> str:
     return next((name for name in ("resnet50", "efficientnet_b0") if architecture.startswith(name)), architecture)
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """The whole of `path`, validated. Raises InputError naming the key at fault."""
+class Loader(yaml.SafeLoader):
+    """Plain YAML: a key that stands twice is an error, and an alias, because aliases of aliases have no bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="an alias; write it out", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
+        found = super().construct_mapping(node, deep)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+        return found
+
+
+def read_yaml(path: Path) -> Any:
+    """What the YAML file at `path` holds; no object is made but plain ones. Raises InputError naming the line."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{path}: line {mark.line + 1 if mark else '?'}: {error.problem or error.context}") from None
+    except Exception as error:  # PyYAML raises nearly anything on a value that its tag does not fit
+        raise InputError(f"{path}: not YAML: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """The whole of `path`, validated. Raises InputError naming the key at fault."""
+    return validated(read_yaml(path), path)
+
+
+def validated(raw: Any, path: Path) -> Params:
+    """`raw`, which `path` holds, as Params."""
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
-        given = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+        given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"
         raise InputError(
             f"{path}: {where + ': ' if where else ''}{what.removeprefix('Value error, ')}{given}"
         ) from None
