@@ -55,7 +55,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     size, unpacked = path.stat().st_size, sum(member.file_size for member in archive.infolist())
     if unpacked > RATIO * size + SLACK:
         archive.close()
-        raise InputError(f"{path}: {size} bytes that unpack to {unpacked}: a zip bomb; take the file from its publisher")
+        raise InputError(
+            f"{path}: {size} bytes that unpack to {unpacked}: a zip bomb; take the file from its publisher"
+        )
     return archive
 
 

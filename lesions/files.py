@@ -1,6 +1,5 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
-import errno
 import json
 import os
 import shutil
@@ -11,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions.errors import InputError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from lesions.errors import FULL, InputError
 
 
 def no_room(path: Path, error: OSError) -> Exception:

@@ -71,9 +71,7 @@ def read_labels(path: Path) -> pd.DataFrame:
         )
     labels = scores.idxmax(axis=1)
     for line in table.index[labels == "UNK"]:
-        raise InputError(
-            f"{path}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes"
-        )
+        raise InputError(f"{path}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes")
     return pd.DataFrame({"image": table["image"], "label": labels})
 
 

@@ -64,15 +64,25 @@ def zipped(name: str, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLA
 
 
 def archives() -> list[bytes]:
-    members = {"": b"", "LICENSE.txt": b"CC-0", "a.jpg": b"\xff\xd8" * 9, "b.png": bytes(range(40)), "c_superpixels.png": b"x"}
+    members = {
+        "": b"",
+        "LICENSE.txt": b"CC-0",
+        "a.jpg": b"\xff\xd8" * 9,
+        "b.png": bytes(range(40)),
+        "c_superpixels.png": b"x",
+    }
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     return [zipped("a", members, method, stream) for method in methods for stream in (False, True)]
 
 
 TRUTH = "\r\n".join(["image," + ",".join((*isic.CLASSES, "UNK")), *(
     f"ISIC_000000{i}," + ",".join(str(float(k == i)) for k in range(9)) for i in range(3)), ""])  # fmt: skip
-METADATA = "\r\n".join([",".join(tables.METADATA_COLUMNS), *(f"ISIC_000000{i},55.0,head/neck,L{i},male" for i in range(3)), ""])
-PART_3 = "image_id,melanoma,seborrheic_keratosis\r\nISIC_0000000,1.0,0.0\r\nISIC_0000001,0.0,1.0\r\nISIC_0000002,0.0,0.0\r\n"
+METADATA = "\r\n".join(
+    [",".join(tables.METADATA_COLUMNS), *(f"ISIC_000000{i},55.0,head/neck,L{i},male" for i in range(3)), ""]
+)
+PART_3 = (
+    "image_id,melanoma,seborrheic_keratosis\r\nISIC_0000000,1.0,0.0\r\nISIC_0000001,0.0,1.0\r\nISIC_0000002,0.0,0.0\r\n"
+)
 NAMES = [f"ISIC_000000{i}" for i in range(3)]
 
 
@@ -89,8 +99,14 @@ def small_params() -> dict:
     return found
 
 
-SNIPPETS = [b"a: &a [1, 2]\nb: *a\n", b"a: {b: [1, 2.5, yes, ~], 'c': \"\\x41\"}\n", b"- !!int 3\n- 2001-01-02\n- 0x1F\n",
-            b"a: |\n  text\nb: >-\n  more\n", b"? [k]\n: v\n<<: {x: 1}\n", b"train: {lr: 1.0e-3}\nrecipes: {a: {}}\nclassifiers: {}\n"]
+SNIPPETS = [
+    b"a: &a [1, 2]\nb: *a\n",
+    b"a: {b: [1, 2.5, yes, ~], 'c': \"\\x41\"}\n",
+    b"- !!int 3\n- 2001-01-02\n- 0x1F\n",
+    b"a: |\n  text\nb: >-\n  more\n",
+    b"? [k]\n: v\n<<: {x: 1}\n",
+    b"train: {lr: 1.0e-3}\nrecipes: {a: {}}\nclassifiers: {}\n",
+]
 
 
 def pictures() -> list[bytes]:
