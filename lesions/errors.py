@@ -9,12 +9,7 @@ import sys
 from collections.abc import Callable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_MEMORY = (
-    "MemoryError",
-    "_ArrayMemoryError",
-    "OutOfMemoryError",
-    "ResourceExhaustedError",
-)  # Python, numpy, torch, TF
+NO_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError")  # torch's and TensorFlow's names: neither is imported here
 
 
 class InputError(Exception):
@@ -28,8 +23,10 @@ def explained(error: Exception) -> str | None:
         return said
     if isinstance(error, OSError) and error.errno in FULL:
         return f"{error.filename or 'disk'}: {os.strerror(error.errno)}; make room and run again"
-    if type(error).__name__ in NO_MEMORY or (isinstance(error, RuntimeError) and "can't allocate memory" in said):
-        return f"out of memory ({said[:200]}); choose a smaller batch or smaller images in params.yaml, or end other programs"
+    if (
+        isinstance(error, MemoryError) or type(error).__name__ in NO_MEMORY or "can't allocate memory" in said
+    ):  # torch's
+        return f"out of memory ({said[:200]}); choose a smaller batch or smaller images in params.yaml"
     return None
 
 

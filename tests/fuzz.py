@@ -2,8 +2,8 @@
 
     python -m tests.fuzz --cases 1000000
 
-A case is a small valid file with bytes flipped, cut, spliced or put in (or, for `blocks`, params.yaml as an object with
-values exchanged), drawn from a generator seeded by the case's number: `--reader csv --first 4711 --cases 1` repeats one.
+A case is a small valid file with bytes flipped, cut, spliced or put in (or, for `blocks`, params.yaml as an object
+with values exchanged), drawn by a generator seeded with its number: `--reader csv --first 4711 --cases 1` repeats one.
 A reader may return something sound or raise InputError; anything else, or more than SECONDS or GIB, is a finding.
 Prints the cases, refusals and findings of each reader; exit code 1 if there is a finding.
 """
@@ -45,11 +45,12 @@ TOKENS = {
                b"!!python/object/apply:os.abort []", b"!!timestamp ", b"!!set ", b"!!omap ", b"!!binary ", b"0x", b"0b",
                b"? ", b"| ", b"> ", b"---\n", b"...\n", b"2001-99-99", b"1:2:3", b".nan", b".inf", b"~", b"#", b"'",
                b'"', b"\t", b"\x00", b"\xff", b"[" * 400, b"{a: " * 400],
-    "image": [b"\xff\xd8", b"\xff\xc0", b"\xff\xc2", b"\xff\xc4", b"\xff\xda", b"\xff\xd9", b"\xff\xe1", b"IHDR", b"IDAT",
-              b"PLTE", b"tRNS", b"acTL", b"fcTL", b"iCCP", b"zTXt", b"IEND", b"\x00\x00\xff\xff", b"\xff" * 4],
+    "image": [b"\xff\xd8", b"\xff\xc0", b"\xff\xc2", b"\xff\xc4", b"\xff\xda", b"\xff\xd9", b"\xff\xe1", b"IHDR",
+              b"IDAT", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"iCCP", b"zTXt", b"IEND", b"\x00\x00\xff\xff", b"\xff" * 4],
 }  # fmt: skip
-VALUES = [None, True, False, 0, 1, -1, 2**70, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "none", "AK", "../x", "x" * 99,
-          "resized/isic2019/classify", "models/train/residual/bma.pt", "\x00", "é", [], {}, [[]], [None], {"a": {}}, {1: 2}]  # fmt: skip
+VALUES = [None, True, False, 0, 1, -1, 2**70, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "none", "AK", "../x",
+          "x" * 99, "resized/isic2019/classify", "models/train/residual/bma.pt", "\x00", "é", [], {}, [[]], [None],
+          {"a": {}}, {1: 2}]  # fmt: skip
 
 
 def zipped(name: str, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, stream: bool = False) -> bytes:
@@ -149,7 +150,7 @@ def read_part_3(path: Path, content: bytes) -> None:
 
 def check(table) -> None:
     assert sorted(table["image"]) == NAMES and set(table["label"]) <= set(isic.CLASSES)
-    assert not table.isna().any(axis=None) and (table.map(type) == str).all(axis=None)
+    assert not table.isna().any(axis=None) and table.map(lambda value: type(value) is str).all(axis=None)
     assert not (table == "").any(axis=None)
 
 
@@ -175,7 +176,9 @@ READS: dict[str, list[tuple[str, Callable, list]]] = {  # reader -> file name, h
         (f"{name}.csv", read, [text.encode(), text.replace("\r\n", "\n").encode(), text.encode("utf-8-sig")])
         for name, read, text in (("t", read_truth, TRUTH), ("m", read_metadata, METADATA), ("p", read_part_3, PART_3))
     ],
-    "params": [("params.yaml", read_params, [*SNIPPETS * 3, yaml.safe_dump(small_params(), default_flow_style=None).encode()])],
+    "params": [
+        ("params.yaml", read_params, [*SNIPPETS * 3, yaml.safe_dump(small_params(), default_flow_style=None).encode()])
+    ],
     "blocks": [("params.yaml", read_blocks, [small_params()])],
     "image": [("a.jpg", read_image, pictures())],
 }  # fmt: skip
