@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lesions.errors import InputError
 from lesions.files import replacing, replacing_folder
@@ -21,13 +21,22 @@ def save(folder: Path, best: dict[str, tuple[int, State]]) -> None:
             if epoch in first:
                 shutil.copyfile(first[epoch], path)
             else:
-                torch.save(state, path)
+                write(path, state)
                 first[epoch] = path
 
 
 def save_one(path: Path, state: State) -> None:
     with replacing(path) as part:
-        torch.save(state, part)
+        write(part, state)
+
+
+def write(path: Path, state: State) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # torch's writer does not say why: a full disk is all that stops it
+        raise InputError(
+            f"{path}: not written: {str(error)[:200]}; is the disk full? make room and run again"
+        ) from None
 
 
 def load(path: Path) -> State:
@@ -42,3 +51,11 @@ def load(path: Path) -> State:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: not a mapping of names to tensors; {expected}")
     return state
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Fill `model` from the state dict at `path`. Raises InputError for one that is not exactly of this network."""
+    try:
+        model.load_state_dict(load(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: not a state of this network: {str(error)[:200]}; train it again") from None

@@ -55,6 +55,10 @@ def train(step: gan.Step, draw: gan.Draw, real: np.ndarray, setting: params.Augm
             for batch in batches(len(real), setting.batch, rng):
                 steps.append(step(real[batch], rng.standard_normal((setting.batch, setting.latent), np.float32)))
             generator, discriminator = np.mean(np.array(steps, dtype=np.float64), axis=0)
+            if not np.isfinite([generator, discriminator]).all():
+                raise InputError(
+                    f"params.yaml: augment_gan: a loss is not finite in epoch {epoch}; expected a smaller lr"
+                )
             history.append((epoch, generator, discriminator))
             epochs.set_postfix(generator=f"{generator:.3f}", discriminator=f"{discriminator:.3f}")
             if epoch in (1, setting.epochs) or epoch % setting.preview_every == 0:
