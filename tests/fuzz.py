@@ -35,7 +35,7 @@ from lesions.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, GIB = 5, 4  # a case's time; the process's memory, which a case of a few hundred bytes must not exhaust
-PARTS = {"archive": 0.7, "image": 0.1, "blocks": 0.08, "csv": 0.07, "params": 0.05}  # of the cases, about by what one costs
+PARTS = {"archive": 0.7, "image": 0.1, "blocks": 0.08, "csv": 0.07, "params": 0.05}  # of the cases
 TOKENS = {
     "archive": [b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"\x01\x00\x10\x00", b"../",
                 b"/", b"\\", b"\xff\xff\xff\xff", b"\xff" * 8, b"\x00\x00", b"\x08\x00", b"\x0e\x00", b"\x0c\x00"],
