@@ -31,7 +31,7 @@ def _fault(member: zipfile.ZipInfo, folder: str) -> str | None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device, not a file"
     if member.compress_type not in METHODS:
-        return f"is packed by method {member.compress_type}, expected stored or deflated"
+        return f"is packed by method {member.compress_type}; expected stored or deflated"
     if member.file_size > LARGEST:
         return f"unpacks to {member.file_size / 1e6:.0f} MB, more than any photograph"
     if not parts or parts[0] not in (folder, "__MACOSX"):
@@ -55,9 +55,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     size, unpacked = path.stat().st_size, sum(member.file_size for member in archive.infolist())
     if unpacked > RATIO * size + SLACK:
         archive.close()
-        raise InputError(
-            f"{path}: {size} bytes that unpack to {unpacked}: a zip bomb; take the file from its publisher"
-        )
+        raise InputError(f"{path}: {size} bytes unpack to {unpacked}: a zip bomb; take the file from its publisher")
     return archive
 
 
