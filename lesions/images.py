@@ -15,6 +15,7 @@ from lesions.errors import InputError
 Size = tuple[int, int]  # height, width
 SMALLEST, LARGEST = 8, 1e8  # pixels of a side, of an image; ISIC's have up to 3e7
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
+PILLOWS = (*BROKEN, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, Image.DecompressionBombError)
 
 
 def decode(content: bytes, name: str) -> Image.Image:
@@ -35,7 +36,7 @@ def decode(content: bytes, name: str) -> Image.Image:
         if image.format == "PNG" and getattr(image, "is_animated", False):
             raise ValueError("an animation")
         image.load()
-    except (*BROKEN, SyntaxError, Image.DecompressionBombError) as error:
+    except PILLOWS as error:
         reason = "no such content" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(
             f"{name}: not a readable image ({reason}); expected a whole JPEG or PNG: fetch it again"

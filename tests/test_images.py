@@ -195,10 +195,19 @@ def test_an_orientation_is_not_applied():
     assert (np.asarray(turned) == np.asarray(images.decode(plain.getvalue(), "x"))).all()
 
 
-def test_colour_of_sixteen_bits_keeps_its_upper_eight():
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
+
+def test_a_damaged_colour_profile_is_named():
+    """Found by tests/fuzz.py: Pillow's IndexError."""
+    content = encoded(Image.new("RGB", (16, 16)))
+    with pytest.raises(InputError, match=r"x\.png: not a readable image"):
+        images.decode(content[:33] + chunk(b"iCCP", b"name\0") + content[33:], "x.png")
+
+
+def test_colour_of_sixteen_bits_keeps_its_upper_eight():
     deep = ((GRADIENT.astype(">u2") << 8) + 7).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0))
