@@ -1,5 +1,6 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
+import csv
 import json
 import os
 import shutil
@@ -80,15 +81,17 @@ def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
     """A table of ours that has `columns`; `stage` writes it. Raises InputError for anything else."""
     try:
         table = pd.read_csv(path, keep_default_na=False)
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            widths = {len(fields) for fields in csv.reader(file) if fields}
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run python -m {stage}") from None
-    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
+    except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
         raise InputError(f"{path}: not a CSV: {error}; run python -m {stage}") from None
     for column in columns:
         if column not in table:
             raise InputError(f"{path}: no column {column}; run python -m {stage}")
-    if not isinstance(table.index, pd.RangeIndex) or table[list(columns)].isna().any(axis=None):
-        raise InputError(f"{path}: a line with more or fewer fields than the first; run python -m {stage}")
+    if len(widths) > 1:  # pandas would fill or shift them
+        raise InputError(f"{path}: lines of {' and '.join(map(str, sorted(widths)))} fields; run python -m {stage}")
     return table
 
 

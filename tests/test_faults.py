@@ -202,3 +202,10 @@ def test_a_folder_without_gpu_says_so_before_anything_is_read(tmp_path):
         "error: params.yaml: compute.device: cuda, but torch sees no GPU here; choose auto or cpu"
     ]
     assert left(tmp_path) == [tmp_path / "params.yaml"]
+
+
+@pytest.mark.parametrize("text", ["image,label\na\n", "image,label\na,b,c\nd,e,f\n", "", '"', "image\na\n", "\xff\x00"])
+def test_a_table_of_ours_that_was_edited_is_named(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.csv: .*; run python -m stages\.sort"):
+        files.read_csv(tmp_path / "t.csv", ("image", "label"), "stages.sort")
