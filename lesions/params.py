@@ -352,21 +352,32 @@ def plain(architecture: str) -> str:
 
 
 class Loader(yaml.SafeLoader):
-    """Plain YAML: a key that stands twice is an error, and an alias, because aliases of aliases have no bound."""
+    """Plain YAML: a key that stands twice is an error, and so are aliases that would come to over LONGEST values."""
+
+    LONGEST = 100_000
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.sizes: dict[int, int] = {}  # of each whole node, its aliases written out
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="an alias; write it out", problem_mark=self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
-        found = super().construct_mapping(node, deep)
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return found
+        mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self.sizes:
+            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=mark)
+        inner = [] if alias or isinstance(node, yaml.ScalarNode) else node.value
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key in (key for key, _ in inner if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            inner = [part for pair in inner for part in pair]
+        if not alias:
+            self.sizes[id(node)] = 1 + sum(self.sizes[id(part)] for part in inner)
+        if self.sizes[id(node)] > self.LONGEST:
+            raise yaml.MarkedYAMLError(problem=f"more than {self.LONGEST} values", problem_mark=mark)
+        return node
 
 
 def read_yaml(path: Path) -> Any:
