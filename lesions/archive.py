@@ -15,7 +15,9 @@ from lesions.isic import FOLDERS
 
 CHUNK = 1 << 20
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that ISIC uses; an LZMA header can ask for 4 GB of memory
+LARGEST = 1 << 28  # bytes of a member; the largest photograph has 20 MB
+RATIO, SLACK = 20, 1 << 24  # a sound archive of photographs unpacks to hardly more than its size
 TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
 
@@ -31,7 +33,9 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device, not a file"
     if member.compress_type not in METHODS:
-        return f"is packed by method {member.compress_type}, which Python cannot read"
+        return f"is packed by method {member.compress_type}; expected stored or deflated"
+    if member.file_size > LARGEST:
+        return f"unpacks to {member.file_size / 1e6:.0f} MB, more than any photograph"
     if not parts or parts[0] not in (*folders, *TEXTS, "__MACOSX"):
         return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None
@@ -51,6 +55,10 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         if fault := _fault(member, folders):
             archive.close()
             raise InputError(f"{path}: member {member.orig_filename!r} {fault}; take the file from its publisher")
+    size, unpacked = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+    if unpacked > RATIO * size + SLACK:
+        archive.close()
+        raise InputError(f"{path}: {size} bytes unpack to {unpacked}: a zip bomb; take the file from its publisher")
     return archive
 
 

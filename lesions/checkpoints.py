@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lesions.errors import InputError
 from lesions.files import replacing, replacing_folder
@@ -23,13 +23,22 @@ def save(folder: Path, best: Best) -> None:
             if epoch in first:
                 shutil.copyfile(first[epoch], path)
             else:
-                torch.save(state, path)
+                write(path, state)
                 first[epoch] = path
 
 
 def save_one(path: Path, state: dict) -> None:
     with replacing(path) as part:
-        torch.save(state, part)
+        write(part, state)
+
+
+def write(path: Path, state: State) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # torch's writer does not say why: a full disk is all that stops it
+        raise InputError(
+            f"{path}: not written: {str(error)[:200]}; is the disk full? make room and run again"
+        ) from None
 
 
 def load(path: Path) -> State:
@@ -71,3 +80,11 @@ def load_position(folder: Path) -> tuple[dict, Best] | None:
         print(f"{folder}: unreadable ({type(error).__name__}); starting over", file=sys.stderr)
         return None
     return position, {metric: (epoch, states[epoch]) for metric, epoch in epochs.items()}
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Fill `model` from the state dict at `path`. Raises InputError for one that is not exactly of this network."""
+    try:
+        model.load_state_dict(load(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: not a state of this network: {str(error)[:200]}; train it again") from None

@@ -99,10 +99,7 @@ class Experiment:
         imagenet = start if start.parts[0] == "data" and start.name != "none" else None
         model = classifiers.build(block.architecture, len(self.classes), imagenet, block.dropout)
         if start.parts[0] == "models":
-            try:
-                model.load_state_dict(checkpoints.load(start))
-            except RuntimeError as error:
-                raise InputError(f"{start}: not a state of this block's network: {str(error)[:200]}") from None
+            checkpoints.load_into(model, start)
         return model
 
     def fit(self, name: str, run: resume.Run | None = None) -> tuple[nn.Module, training.Fit]:

@@ -1,5 +1,6 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
+import csv
 import json
 import os
 import shutil
@@ -10,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions.errors import InputError
+from lesions.errors import FULL, InputError
+
+
+def no_room(path: Path, error: OSError) -> Exception:
+    """What to raise for an `error` in writing `path`: an InputError for a full disk, else the error itself."""
+    if error.errno not in FULL:
+        return error
+    return InputError(f"{path}: not written: {os.strerror(error.errno)}; make room and run again")
 
 
 @contextmanager
@@ -22,6 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        raise no_room(path, error) from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -37,6 +47,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield part
         shutil.rmtree(path, ignore_errors=True)
         part.replace(path)
+    except OSError as error:
+        raise no_room(path, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -47,11 +59,8 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         with part.open("r+b") as file:  # a memmap on a full disk dies of SIGBUS: ask for the room first
-            try:
-                if hasattr(os, "posix_fallocate"):  # not on macOS
-                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-            except OSError as error:
-                raise InputError(f"{path}: no room for {array.nbytes / 1e6:.0f} MB ({error.strerror})") from None
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         yield array
         array.flush()
         del array
@@ -72,13 +81,17 @@ def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
     """A table of ours that has `columns`; `stage` writes it. Raises InputError for anything else."""
     try:
         table = pd.read_csv(path, keep_default_na=False)
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            widths = {len(fields) for fields in csv.reader(file) if fields}
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run python -m {stage}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
         raise InputError(f"{path}: not a CSV: {error}; run python -m {stage}") from None
     for column in columns:
         if column not in table:
             raise InputError(f"{path}: no column {column}; run python -m {stage}")
+    if len(widths) > 1:  # pandas would fill or shift them
+        raise InputError(f"{path}: lines of {' and '.join(map(str, sorted(widths)))} fields; run python -m {stage}")
     return table
 
 

@@ -2,30 +2,44 @@
 
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from lesions.errors import InputError
 
 Size = tuple[int, int]  # height, width
+SMALLEST, LARGEST = 8, 1e8  # pixels of a side, of an image; ISIC's have up to 3e7
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
+PILLOWS = (*BROKEN, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, Image.DecompressionBombError)
 
 
 def decode(content: bytes, name: str) -> Image.Image:
-    """An image file as an 8-bit RGB image: CMYK, grey, palette, alpha (dropped) and 16-bit are converted.
+    """A JPEG or PNG, whatever its name, as an 8-bit RGB image: CMYK, grey, palette, alpha (dropped), 16-bit converted.
 
-    Raises InputError naming the image if it cannot be read to its end.
+    The pixels stay as they are stored, and an EXIF orientation is not applied: so ISIC's masks lie on them. Of a JPEG
+    with further pictures behind it (MPO) the first counts. Raises InputError naming the image if it cannot be read to
+    its end, is animated, or has fewer than SMALLEST or more than LARGEST pixels.
     """
     try:
-        image = Image.open(io.BytesIO(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told below
+            image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))  # no other reader is worth its risk
+        if min(image.size) < SMALLEST or image.width * image.height > LARGEST:
+            raise ValueError(
+                f"{image.width}×{image.height} pixels; a photograph has {SMALLEST} a side to {LARGEST:.0e}"
+            )
+        if image.format == "PNG" and getattr(image, "is_animated", False):
+            raise ValueError("an animation")
         image.load()
-    except (*BROKEN, SyntaxError, Image.DecompressionBombError) as error:
+    except PILLOWS as error:
+        reason = "no such content" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(
-            f"{name}: not a readable image ({error}); expected a whole JPEG or PNG: fetch it again"
+            f"{name}: not a readable image ({reason}); expected a whole JPEG or PNG: fetch it again"
         ) from None
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
@@ -34,12 +48,18 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 
 def decode_mask(content: bytes, name: str, size: Size) -> Image.Image:
-    """A mask file as a single-channel image, foreground > 128 as in the official scoring; `size` is its image's."""
+    """A mask file as a single-channel image, foreground > 128 as in the official scoring; `size` is its image's.
+
+    Raises InputError for another size, and for a mask with nothing but levels up to 128, such as 0 and 1.
+    """
     mask = decode(content, name).convert("L")
     if (mask.height, mask.width) != size:
         raise InputError(
             f"{name}: mask of {mask.height}×{mask.width} for an image of {size[0]}×{size[1]}; expected equal"
         )
+    brightest = mask.getextrema()[1]
+    if 0 < brightest <= 128:
+        raise InputError(f"{name}: brightest level {brightest}; expected 255 for lesion and 0 for the rest")
     return mask.point(lambda value: 255 * (value > 128))
 
 

@@ -6,6 +6,7 @@ which tests/test_dag.py holds it to. The whole file is checked on every read.
 
 import os
 import re
+import reprlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -99,6 +100,7 @@ class ColorCorrect(Section):
 
 
 class Compute(Section):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)]
     amp: bool
     compile: bool
@@ -276,7 +278,8 @@ class Params(Section):
         recipes = {k: {**train, **r} if isinstance(r, dict) else r for k, r in recipes.items()}
 
         def complete(block: Any) -> Any:
-            recipe = recipes.get(block.get("recipe")) if isinstance(block, dict) else None
+            name = block.get("recipe") if isinstance(block, dict) else None
+            recipe = recipes.get(name) if isinstance(name, str) else None
             return {**(recipe if isinstance(recipe, dict) else train), **block} if isinstance(block, dict) else block
 
         return {**raw, "recipes": recipes, "classifiers": {k: complete(b) for k, b in blocks.items()}}
@@ -304,7 +307,7 @@ class Params(Section):
             elif name != "none" and name not in self.weights.names:
                 raise ValueError(f"{place}.weights: {name!r} is not fetched; add it to weights.names")
         for phase in self.unet34.phases:
-            if phase.array not in self.resize["isic2018"].arrays:
+            if "isic2018" not in self.resize or phase.array not in self.resize["isic2018"].arrays:
                 raise ValueError(f"unet34.phases: no array {phase.array!r} in resize.isic2018.arrays")
         images = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
         images |= {
@@ -364,21 +367,62 @@ def plain(architecture: str) -> str:
     return next((name for name in ("resnet50", "efficientnet_b0") if architecture.startswith(name)), architecture)
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """The whole of `path`, validated. Raises InputError naming the key at fault."""
+class Loader(yaml.SafeLoader):
+    """Plain YAML: a key that stands twice is an error, and so are aliases that would come to over LONGEST values."""
+
+    LONGEST = 100_000
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.sizes: dict[int, int] = {}  # of each whole node, its aliases written out
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self.sizes:
+            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=mark)
+        inner = [] if alias or isinstance(node, yaml.ScalarNode) else node.value
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key in (key for key, _ in inner if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            inner = [part for pair in inner for part in pair]
+        if not alias:
+            self.sizes[id(node)] = 1 + sum(self.sizes[id(part)] for part in inner)
+        if self.sizes[id(node)] > self.LONGEST:
+            raise yaml.MarkedYAMLError(problem=f"more than {self.LONGEST} values", problem_mark=mark)
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """What the YAML file at `path` holds; no object is made but plain ones. Raises InputError naming the line."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{path}: line {mark.line + 1 if mark else '?'}: {error.problem or error.context}") from None
+    except Exception as error:  # PyYAML raises nearly anything on a value that its tag does not fit
+        raise InputError(f"{path}: not YAML: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """The whole of `path`, validated. Raises InputError naming the key at fault."""
+    return validated(read_yaml(path), path)
+
+
+def validated(raw: Any, path: Path) -> Params:
+    """`raw`, which `path` holds, as Params."""
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
-        given = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+        given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"
         raise InputError(
             f"{path}: {where + ': ' if where else ''}{what.removeprefix('Value error, ')}{given}"
         ) from None

@@ -25,10 +25,7 @@ def overlaid(base: dict, over: dict) -> dict:
 
 
 def read(path: Path) -> dict:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from None
+    found = params.read_yaml(path)
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected sections of params.yaml")
     return found

@@ -31,7 +31,17 @@ SHARED = r'(?<="shared_object_id": )\d+'
 
 
 def set_up(compute: Compute, seed: int) -> None:
-    """Threads, seeds and determinism; to be called before TensorFlow's first operation."""
+    """Device, threads, seeds and determinism; to be called before TensorFlow's first operation.
+
+    Raises InputError for the device cuda where there is none.
+    """
+    if compute.device == "cuda" and not tf.config.list_physical_devices("GPU"):
+        raise InputError(
+            "params.yaml: compute.device: cuda, but TensorFlow sees no GPU here; choose auto or cpu, or install "
+            "tensorflow[and-cuda]"
+        )
+    if compute.device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
     threading = tf.config.threading
     if threading.get_intra_op_parallelism_threads() != compute.threads:
         threading.set_intra_op_parallelism_threads(compute.threads)
@@ -44,12 +54,12 @@ def set_up(compute: Compute, seed: int) -> None:
 
 def jit(compute: Compute) -> bool:
     """Whether to compile with XLA: where compute.compile asks for it, on CUDA only."""
-    return compute.compile and bool(tf.config.list_physical_devices("GPU"))
+    return compute.compile and bool(tf.config.get_visible_devices("GPU"))
 
 
 def device_name() -> str:
     """The GPUs that TensorFlow sees, or cpu."""
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     return ", ".join(tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus) or "cpu"
 
 

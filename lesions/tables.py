@@ -1,9 +1,10 @@
 """The official CSVs, read into one table a set; every row is checked against the archive and the others."""
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lesions.errors import InputError
@@ -11,47 +12,59 @@ from lesions.isic import CLASSES, DIAGNOSES, TWINS, canonical
 
 TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
+MISSING = ("nan", "na", "n/a", "none", "null")  # as other programs write a blank
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
 PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # another naming of the list of duplicates
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The named columns of a CSV as strings, blanks as ''; other columns, a BOM and blank lines are let pass.
+    """The named columns of a CSV as strings, blanks as '', indexed by line; other columns, a BOM and blank lines pass.
 
-    The first column has the images' names; the result calls it image.
+    The first column has the images' names, with or without .jpg; the result calls it image. Raises InputError for a
+    line with more or fewer fields than the header, and a column that stands twice.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=True)
+        reader = csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the download stage") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV: {error}") from None
-    table = table.rename(columns=PAIRED)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}")
-    table = table[list(columns)].apply(lambda column: column.str.strip()).rename(columns={columns[0]: "image"})
-    table["image"] = table["image"].str.removesuffix(".jpg")
-    for row in np.flatnonzero(table["image"] == ""):
-        raise InputError(f"{path}: line {row + 2}: no image name")
-    return table
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV in UTF-8: {error}; expected {', '.join(columns)}") from None
+    lines = [(line, fields) for line, fields in lines if len(fields) > 1 or any(fields)]  # no blank ones
+    if not lines:
+        raise InputError(f"{path}: not a CSV: no line in it; expected {', '.join(columns)}")
+    header = [PAIRED.get(name, name) for name in lines.pop(0)[1]]
+    for name in columns:
+        if header.count(name) != 1:
+            what = f"column {name} stands twice" if name in header else f"no column {name}"
+            raise InputError(f"{path}: {what}; expected {', '.join(columns)}")
+    places, rows = [header.index(name) for name in columns], {}
+    for line, fields in lines:
+        if len(fields) != len(header):
+            raise InputError(f"{path}: line {line}: {len(fields)} fields; expected {len(header)}, as in the header")
+        image, *others = (fields[place] for place in places)
+        image = image.removesuffix(".jpg")
+        if not image:
+            raise InputError(f"{path}: line {line}: no image name")
+        rows[line] = [image, *others]
+    return pd.DataFrame(rows.values(), rows.keys(), ["image", *columns[1:]], dtype=str)
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """As read_rows, of a table with one row an image. Raises InputError for an image that stands twice."""
     table = read_rows(path, columns)
     ids = table["image"].map(canonical)
-    for name in ids[ids.duplicated()]:
-        raise InputError(f"{path}: image {name} stands twice; expected one row an image")
+    for line in table.index[ids.duplicated()]:
+        raise InputError(f"{path}: line {line}: image {table['image'][line]} stands twice; expected one row an image")
     return table
 
 
 def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The class columns of `table` as 0.0 and 1.0. Raises InputError for any other value."""
     scores = table[list(columns)].apply(pd.to_numeric, errors="coerce")
-    for row in np.flatnonzero(~scores.isin([0.0, 1.0]).all(axis=1)):
-        raise InputError(f"{path}: line {row + 2} ({table['image'][row]}): expected 0.0 or 1.0 in each class column")
+    for line in table.index[~scores.isin([0.0, 1.0]).all(axis=1)]:
+        raise InputError(f"{path}: line {line} ({table['image'][line]}): expected 0.0 or 1.0 in each class column")
     return scores
 
 
@@ -60,21 +73,21 @@ def read_labels(path: Path) -> pd.DataFrame:
     table = read_csv(path, TRUTH_COLUMNS)
     scores = read_scores(path, table, TRUTH_COLUMNS[1:])
     chosen = scores.sum(axis=1)
-    for row in np.flatnonzero(chosen != 1):
+    for line in table.index[chosen != 1]:
         raise InputError(
-            f"{path}: line {row + 2} ({table['image'][row]}): {int(chosen[row])} labels; expected exactly one"
+            f"{path}: line {line} ({table['image'][line]}): {int(chosen[line])} labels; expected exactly one"
         )
     labels = scores.idxmax(axis=1)
-    for row in np.flatnonzero(labels == "UNK"):
-        raise InputError(
-            f"{path}: line {row + 2} ({table['image'][row]}): label UNK; expected one of the eight classes"
-        )
+    for line in table.index[labels == "UNK"]:
+        raise InputError(f"{path}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes")
     return pd.DataFrame({"image": table["image"], "label": labels})
 
 
 def read_lesions(path: Path) -> pd.DataFrame:
     """The metadata of 2019 as columns image, lesion; an image without lesion_id is a lesion of its own."""
     table = read_csv(path, METADATA_COLUMNS)
+    for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
+        raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
     ids = table["image"].map(canonical)
     lesion = table["lesion_id"].where(table["lesion_id"] != "", ids)
     of_image = dict(zip(ids, lesion, strict=True))
@@ -110,8 +123,8 @@ def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
     table = read_csv(truth, tuple(TRUTH_2017_COLUMNS)).rename(columns=TRUTH_2017_COLUMNS)
     agree(truth, table["image"], images, "the archive")
     scores = read_scores(truth, table, ("MEL", "BKL"))
-    for row in np.flatnonzero(scores.sum(axis=1) > 1):
-        raise InputError(f"{truth}: line {row + 2} ({table['image'][row]}): 2 labels; expected one at most")
+    for line in table.index[scores.sum(axis=1) > 1]:
+        raise InputError(f"{truth}: line {line} ({table['image'][line]}): 2 labels; expected one at most")
     labels = scores.assign(NV=1 - scores.sum(axis=1)).idxmax(axis=1)
     return pd.DataFrame({"image": table["image"], "label": labels})
 

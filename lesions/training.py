@@ -51,7 +51,12 @@ class Position:
 
 
 def prepare(compute: Compute, seed: int) -> torch.device:
-    """Seeds, threads and switches, then the device: CUDA where there is one, else the CPU."""
+    """Seeds, threads and switches, then the device: compute.device, where auto is CUDA if there is one.
+
+    Raises InputError for cuda where there is none.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("params.yaml: compute.device: cuda, but torch sees no GPU here; choose auto or cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
     np.random.seed(seed)
@@ -60,12 +65,12 @@ def prepare(compute: Compute, seed: int) -> torch.device:
     torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not compute.deterministic
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def device_name(compute: Compute) -> str:
     """The model of the GPU, or cpu."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def autocast(compute: Compute, device: torch.device) -> torch.autocast:
@@ -121,7 +126,7 @@ def fit(
     keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
     too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
     go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
-    loss is no longer finite.
+    loss or a weight is no longer finite.
     """
     model.to(device, memory_format=torch.channels_last)
     step_model = torch.compile(model) if compute.compile and device.type == "cuda" else model
@@ -174,7 +179,7 @@ def fit(
                 if run and run.due():
                     save(optimizer=optimizer.state_dict(), schedule=schedule.state_dict())
             row = {"epoch": epoch, "train_loss": at.loss.item() / at.seen}
-            if not np.isfinite(row["train_loss"]):
+            if not np.isfinite(row["train_loss"]) or not all(p.isfinite().all() for p in model.parameters()):
                 raise InputError(f"params.yaml: {name}: the loss is not finite in epoch {epoch}; expected a smaller lr")
             row |= {f"val_{metric}": value for metric, value in validate(model).items()}
             better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], at.values[m])]

@@ -78,7 +78,7 @@ def main() -> None:
     for name, of in blocks.items():
         pixels = load(args.data / f"{of.images}.npy", len(table))
         model = classifiers.build(of.architecture, len(classes), None, of.dropout)
-        model.load_state_dict(checkpoints.load(args.models / name / f"{CHECKPOINT}.pt"))
+        checkpoints.load_into(model, args.models / name / f"{CHECKPOINT}.pt")
         model.to(device).eval()
         images = normalised(unit(Feed([pixels], device).batch(chosen)))
         maps[name] = gradcam.grad_cam(model, gradcam.target_layer(model), images, truth).cpu().numpy()

@@ -64,6 +64,10 @@ def train(
             for batch in batches(len(real), setting.batch, rng):
                 steps.append(step(real[batch], rng.standard_normal((setting.batch, setting.latent), np.float32)))
             history.append(np.mean(np.array(steps, dtype=np.float64), axis=0).tolist())
+            if not np.isfinite(history[-1]).all():
+                raise InputError(
+                    f"params.yaml: augment_gan: a loss is not finite in epoch {epoch}; expected a smaller lr"
+                )
             progress.set_postfix({name: f"{loss:.3f}" for name, loss in zip(NETWORKS, history[-1], strict=True)})
             progress.update()
             if epoch in (1, setting.epochs) or epoch % setting.preview_every == 0:

@@ -63,6 +63,8 @@ def train(head: keras.Model, training: Part, test: Part, recipe: params.BaseMode
         ).history
     table = pd.DataFrame(history)[["loss", "accuracy", "val_loss", "val_accuracy"]]
     table.insert(0, "epoch", range(1, recipe.epochs + 1))
+    for epoch in table["epoch"][~np.isfinite(table[["loss", "val_loss"]]).all(axis=1)]:
+        raise InputError(f"params.yaml: base_model: the loss is not finite in epoch {epoch}; expected a smaller lr")
     return table
 
 

@@ -46,7 +46,7 @@ def main() -> None:
     pixels = load(args.data / f"resized/{args.set}/classify.npy", len(table))
     trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
     model = unet.build(chosen.segment)
-    model.load_state_dict(checkpoints.load(args.models / f"{chosen.mask.checkpoint}.pt"))
+    checkpoints.load_into(model, args.models / f"{chosen.mask.checkpoint}.pt")
     model.to(device, memory_format=torch.channels_last)
     images, rows = Feed([pixels], device), np.arange(len(table))
 

@@ -13,6 +13,7 @@ All cores decode; the arrays are written in a stream, so memory stays flat howev
 
 import argparse
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -93,6 +95,14 @@ def streamed(pool: ProcessPoolExecutor, jobs: list[Job]) -> Iterator[dict]:
         ) from None
 
 
+def told(which: str, name: str, members: pd.Series, masks: np.ndarray) -> None:
+    """Say on stderr which masks have no lesion, or nothing else: possible, but most likely a mistake."""
+    area = masks.mean(axis=(1, 2))
+    for what, found in (("no lesion", members[area == 0]), ("nothing but lesion", members[area == 1])):
+        if len(found):
+            print(f"{which}: {name}: {len(found)} masks with {what}, {found.iloc[0]} the first", file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=sorted(IMAGES))
@@ -120,6 +130,8 @@ def main() -> None:
         for row, image in enumerate(tqdm(streamed(pool, jobs), total=len(jobs), desc=args.set, unit="image")):
             for name, pixels in image.items():
                 arrays[name][row] = pixels
+        for name in (name for name in arrays if name.endswith("_masks")):
+            told(args.set, name, table["mask"], arrays[name])
 
 
 if __name__ == "__main__":

@@ -502,6 +502,42 @@ def test_members_of_one_name_or_none_are_refused():
         archive.members(Path(f"{FOLDER}.zip"), (".tif",))
 
 
+@pytest.mark.parametrize("kept", [0, 1, 21, 22, 100, -1, -22, -100])
+def test_a_cut_archive_is_named(kept):
+    content = official()[IMAGES_2018]
+    Path(f"{FOLDER}.zip").write_bytes(content[:kept])
+    with pytest.raises(InputError, match=rf"{FOLDER}\.zip: not a whole zip archive .*; delete it and download"):
+        archive.verify(Path(f"{FOLDER}.zip"))
+
+
+def test_members_of_nested_folders_are_found_by_their_names():
+    lay_out(Path(), {f"{FOLDER}.zip": pack(f"{FOLDER}.zip", {"a.jpg": b"x", "more/and/more/b.jpg": b"x"})})
+    found = archive.members(Path(f"{FOLDER}.zip"), (".jpg",))
+    assert found == {"a": f"{FOLDER}/a.jpg", "b": f"{FOLDER}/more/and/more/b.jpg"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_unusual_packing_is_refused(method):
+    def repacked(member):
+        member.compress_type = method
+
+    with pytest.raises(InputError, match=rf"is packed by method {method}; expected stored or deflated"):
+        archive.open_archive(crafted(f"{FOLDER}/x.jpg", repacked))
+
+
+def test_a_bomb_is_refused_unread():
+    path = Path(f"{FOLDER}.zip")
+    for members, message in (
+        ({"x.jpg": bytes(archive.LARGEST + 1)}, r"member '.*/x\.jpg' unpacks to 268 MB, more than any photograph"),
+        ({f"{k}.jpg": bytes(1 << 23) for k in range(4)}, rf"bytes unpack to {4 << 23}: a zip bomb"),
+    ):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, content in members.items():
+                file.writestr(f"{FOLDER}/{name}", content)
+        with pytest.raises(InputError, match=message):
+            archive.open_archive(path)
+
+
 # -- the source ------------------------------------------------------------------------------------------------------
 
 

@@ -19,13 +19,14 @@ from lesions import base_model, gan
 from lesions.errors import InputError
 from lesions.files import read_json
 from lesions.isic import CLASSES
-from lesions.params import Compute
+from lesions.params import Compute, Params
 from lesions.study_b import keras, read_images, read_set, save_model, save_weights, set_up, tf
 from stages import augment_gan
 from stages import base_model as base_model_stage
 
 ROOT = Path(__file__).parents[1]
 COMPUTE = Compute(threads=2, amp=True, compile=False, deterministic=True)
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PER_CLASS = 6  # test, val and four train
 TRAIN_AK = 5  # of study B's 80/20: train and val
 POISON = 255  # every pixel of every test image
@@ -78,6 +79,20 @@ def digests(folder: Path) -> dict[str, str]:
 
 def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_one_line(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(InputError, match=r"compute\.device: cuda, but TensorFlow sees no GPU here; choose auto or cpu"):
+        set_up(COMPUTE.model_copy(update={"device": "cuda"}), 0)
+
+
+def test_gpus_are_hidden_from_tensorflow_where_the_cpu_is_asked_for(monkeypatch):
+    hidden = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
+    set_up(COMPUTE.model_copy(update={"device": "cpu"}), 0)
+    set_up(COMPUTE, 0)
+    assert hidden == [([], "GPU")]
 
 
 class TestNetworks:
@@ -270,6 +285,13 @@ class TestAugmentGan:
         fed = {image.tobytes() for images, _ in seen for image in images}
         assert fed == {image.tobytes() for image in gan.from_pixels(allowed)}
 
+    def test_a_loss_that_is_not_finite_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(gan, "train_step", lambda *settings: lambda images, noise: (np.nan, 1.0))
+        root = place(tmp_path, 64)
+        with pytest.raises(InputError, match=r"augment_gan: a loss is not finite in epoch 1; expected a smaller lr"):
+            call(augment_gan, root)
+        assert not (root / "models").exists() and not list(root.rglob("*.part"))
+
     def test_too_few_images(self, tmp_path):
         with pytest.raises(InputError, match=r"5 training images of AK; expected one batch of 6"):
             call(augment_gan, place(tmp_path, 64, augment_gan={"batch": 6}))
@@ -455,6 +477,12 @@ class TestBaseModel:
             call(base_model_stage, root, "base_64")
             found.append(digests(root))
         assert found[0] == found[1] and "models/base_model/base_64.weights.h5" in found[0]
+
+    def test_a_loss_that_is_not_finite_is_named(self):
+        features = np.full((12, 2048), np.inf, np.float32)
+        part, recipe = (features, np.zeros(12, int)), Params.model_validate(PARAMS).base_model
+        with pytest.raises(InputError, match=r"base_model: the loss is not finite in epoch 1; expected a smaller lr"):
+            base_model_stage.train(base_model.head(0.01), part, part, recipe)
 
     def test_missing_generated_images(self, tmp_path):
         with pytest.raises(InputError, match=r"AK.npy: not found; run "):

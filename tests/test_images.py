@@ -1,8 +1,10 @@
 """Decoding, cropping and resizing; the resize stage on small archives."""
 
 import io
+import struct
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +34,10 @@ def test_a_cmyk_jpeg_keeps_its_colours():
     assert abs(decoded - (200, 120, 40)).max() <= 6
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "RGB"])
 def test_every_mode_becomes_rgb(mode):
     source = Image.fromarray(GRADIENT).convert(mode)
-    decoded = images.decode(encoded(source, "TIFF" if mode == "CMYK" else "PNG"), "x")
+    decoded = images.decode(encoded(source), "x")
     assert decoded.mode == "RGB" and decoded.size == (64, 48)
     expected = source.convert("RGB")
     assert np.abs(np.asarray(decoded, int) - np.asarray(expected, int)).max() <= 1
@@ -177,3 +179,111 @@ def test_an_unreadable_image_leaves_nothing_behind(monkeypatch, tmp_path, raw):
     with pytest.raises(InputError, match=r"ISIC_0000001\.jpg"):
         run_resize(monkeypatch, tmp_path, raw, "isic2019", rows)
     assert list((tmp_path / "resized").iterdir()) == []
+
+
+# -- files that are not what they should be --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "progressive JPEG"])
+def test_a_cut_image_is_refused_or_whole(kind):
+    """At every length; a PNG whose last 20 bytes are lost has all of its pixels."""
+    how = {"progressive": True} if kind.startswith("p") else {}
+    Image.fromarray(GRADIENT[:16, :16]).save(buffer := io.BytesIO(), kind.split()[-1], **how)
+    content, refused = buffer.getvalue(), 0
+    whole = np.asarray(images.decode(content, "x"))
+    for cut in range(len(content)):
+        try:
+            assert (np.asarray(images.decode(content[:cut], "x")) == whole).all()
+        except InputError:
+            refused += 1
+    assert refused >= len(content) - 20
+
+
+def test_an_orientation_is_not_applied():
+    """ISIC's masks lie on the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(GRADIENT).save(buffer := io.BytesIO(), "JPEG", exif=exif)
+    Image.fromarray(GRADIENT).save(plain := io.BytesIO(), "JPEG")
+    turned = images.decode(buffer.getvalue(), "x")
+    assert (np.asarray(turned) == np.asarray(images.decode(plain.getvalue(), "x"))).all()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_a_damaged_colour_profile_is_named():
+    """Found by tests/fuzz.py: Pillow's IndexError."""
+    content = encoded(Image.new("RGB", (16, 16)))
+    with pytest.raises(InputError, match=r"x\.png: not a readable image"):
+        images.decode(content[:-12] + chunk(b"iCCP", b"name\0") + content[-12:], "x.png")
+
+
+def test_colour_of_sixteen_bits_keeps_its_upper_eight():
+    deep = ((GRADIENT.astype(">u2") << 8) + 7).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert (np.asarray(images.decode(content, "x")) == GRADIENT).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 600)])
+def test_a_speck_is_refused(size):
+    with pytest.raises(InputError, match=rf"dot\.png: .*{size[0]}×{size[1]} pixels; a photograph has 8 a side"):
+        images.decode(encoded(Image.new("RGB", size)), "dot.png")
+
+
+@pytest.mark.parametrize("side", [10_001, 12_000, 60_000])
+@pytest.mark.filterwarnings("error")
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side):
+    content = bytearray(encoded(Image.new("L", (64, 64))))
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(InputError, match=r"bomb\.png: .*(pixels; a photograph has|decompression bomb)"):
+        images.decode(bytes(content), "bomb.png")
+
+
+def test_an_animation_is_refused_and_of_a_jpeg_with_more_behind_it_the_first_is_read():
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(animation := io.BytesIO(), "PNG", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=r"a\.png: not a readable image \(an animation\)"):
+        images.decode(animation.getvalue(), "a.png")
+    frames[0].save(mpo := io.BytesIO(), "MPO", save_all=True, append_images=frames[1:])
+    assert images.decode(mpo.getvalue(), "a.jpg").getpixel((8, 8))[0] > 250
+
+
+def test_content_counts_not_the_extension():
+    source = Image.fromarray(GRADIENT)
+    assert (np.asarray(images.decode(encoded(source, "PNG"), "really_a_png.jpg")) == GRADIENT).all()
+    for kind in ("GIF", "TIFF", "BMP", "WEBP", "EPS"):
+        with pytest.raises(InputError, match=r"x\.jpg: not a readable image \(no such content\); expected"):
+            images.decode(encoded(source, kind), "x.jpg")
+
+
+def test_grey_levels_of_a_mask_are_cut_at_128():
+    mask = images.decode_mask(png(np.arange(256, dtype=np.uint8).reshape(16, 16)), "m.png", (16, 16))
+    assert (np.asarray(mask).ravel() == np.where(np.arange(256) > 128, 255, 0)).all()
+
+
+@pytest.mark.parametrize("lesion", [1, 128])
+def test_a_mask_of_zeros_and_ones_is_refused(lesion):
+    with pytest.raises(InputError, match=rf"m\.png: brightest level {lesion}; expected 255 for lesion"):
+        images.decode_mask(png(np.full((16, 16), lesion, np.uint8)), "m.png", (16, 16))
+
+
+def test_masks_without_lesion_or_with_nothing_else_are_told(monkeypatch, tmp_path, raw, capsys):
+    names = ["ISIC_0000001", "ISIC_0000002", "ISIC_0000003"]
+    rng, levels = np.random.default_rng(0), (0, 255, [[0, 255]])
+    write_zip(raw / isic.IMAGES_2018, {f"{name}.jpg": jpeg(rng) for name in names})
+    masks = [np.repeat(np.broadcast_to(level, (48, 2)), 32, axis=1).astype(np.uint8) for level in levels]
+    masks = {f"{name}_segmentation.png": png(mask) for name, mask in zip(names, masks, strict=True)}
+    write_zip(raw / isic.MASKS_2018, masks)
+    rows = pd.DataFrame({"image": names, "mask": [f"{name}_segmentation" for name in names]})
+    run_resize(monkeypatch, tmp_path, raw, "isic2018", rows)
+    said = [line for line in capsys.readouterr().err.splitlines() if "segment_masks" in line]
+    assert said == [
+        "isic2018: segment_masks: 1 masks with no lesion, ISIC_0000001_segmentation the first",
+        "isic2018: segment_masks: 1 masks with nothing but lesion, ISIC_0000002_segmentation the first",
+    ]

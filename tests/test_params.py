@@ -87,6 +87,66 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("classifiers.vgg16.recipe", [], "recipe: Input should be a valid string"),
+        ("resize.isic2018", None, "unet34.phases: no array 'small'"),
+        ("train.lr", float("nan"), "train.lr: "),
+        ("train.weight_decay", float("nan"), "train.weight_decay: "),
+        ("train.batch", float("inf"), "train.batch: "),
+        ("compute.device", "gpu", "'auto', 'cpu' or 'cuda'"),
+        ("x" * 500, list(range(10_000)), "unknown key"),
+    ],
+)
+def test_what_the_fuzzer_puts_in_is_told_shortly(tmp_path, path, value, message):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path / "params.yaml")
+    assert message in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "line 3: 'a' stands twice"),
+        ("train: {lr: 1, batch: 2, lr: 3}", "line 1: 'lr' stands twice"),
+        ("a: &x [*x]\n", "line 1: an alias inside of what it stands for"),
+        ("a: !!int", "not YAML: IndexError"),
+        ("a: !!bool maybe", "not YAML: KeyError"),
+        ("a: !!timestamp x", "not YAML: AttributeError"),
+        ("a: 2001-99-99", "not YAML: ValueError"),
+        ("[" * 5000, "not YAML: RecursionError"),
+        ("a: !!python/name:os.abort", "line 1: could not determine a constructor"),
+        ("a: 1\n\tb: 2", "line 2: "),
+    ],
+)
+def test_odd_yaml_is_one_line(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    for read in (params.load, settings.read):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "params.yaml")
+        assert f"params.yaml: {message}" in str(caught.value)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_aliases_of_aliases_cost_nothing(tmp_path):
+    """Nine lines that would be 10⁹ values, in lists and in merged mappings: refused before they are built."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    merged = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 9)]
+    for text in (lines, merged):
+        (tmp_path / "params.yaml").write_text("\n".join(text))
+        with pytest.raises(InputError, match=r"line [56]: more than 100000 values"):
+            params.load(tmp_path / "params.yaml")
+
+
+def test_a_few_aliases_are_read(tmp_path):
+    (tmp_path / "s.yaml").write_text("a: &x {lr: 1, batch: 2}\nb: {<<: *x, lr: 3}\nc: *x\n")
+    block = {"lr": 1, "batch": 2}
+    assert settings.read(tmp_path / "s.yaml") == {"a": block, "b": {"lr": 3, "batch": 2}, "c": block}
+
+
 @pytest.mark.parametrize("text", ["a: [", "", "- 1", "\x00"])
 def test_what_is_not_a_params_file_is_told(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
@@ -220,5 +280,5 @@ def test_a_fold_does_not_start_from_what_has_seen_it():
     found["classifiers"]["vgg16"] = base
     for key in ("vgg16-1", "vgg16-2", "vgg16-3", "vgg16-4"):
         found["cross_validate"][key]["weights"] = base["weights"]
-    with pytest.raises(ValueError, match=r"cross_validate\.vgg16-1: models/train/d_snap/bma\.pt has seen the fold"):
+    with pytest.raises(ValueError, match=r"cross_validate\.vgg16-1.weights: models/train/d_snap/bma\.pt has seen the fold"):
         params.Params.model_validate(found)

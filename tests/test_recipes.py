@@ -65,7 +65,7 @@ def test_a_block_starts_from_the_state_of_another(data, monkeypatch):  # noqa: F
     trial = experiment.Experiment(block(weights="models/train/first/bma.pt"), "standard", COMPUTE, data)
     assert moved(trial.model().state_dict(), found.best["bma"][1]) == set()
     torch.save({"fc.weight": torch.zeros(1)}, data / "models/train/first/bma.pt")
-    with pytest.raises(InputError, match=r"bma\.pt: not a state of this block"):
+    with pytest.raises(InputError, match=r"bma\.pt: not a state of this network"):
         trial.model()
 
 

@@ -1,5 +1,7 @@
 """The official CSVs read and checked; the tables they become."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,21 +236,91 @@ def test_an_image_without_row_is_named(raw):
         sort.sort_2019(raw, SORT)
 
 
+TABLES = (isic.TRUTH_2019, isic.METADATA_2019, isic.TRUTH_2017["train"])
+
+
+def sorted_all(raw):
+    table = sort.sort_2019(raw, SORT)
+    return table, sort.sort_2017(raw, table)
+
+
+@pytest.mark.parametrize("file", TABLES)
 @pytest.mark.parametrize(
     "change",
     [
         lambda t: "\ufeff" + t,
         lambda t: t.replace("\r\n", "\n"),
-        lambda t: t.replace("\r\n", "\r\n\r\n"),
+        lambda t: t.replace("\r\n", "\r"),
+        lambda t: t.replace("\r\n", "\r\n \r\n"),
         lambda t: t.replace("ISIC_0000001,", "ISIC_0000001.jpg,"),
         lambda t: "\r\n".join(f"{line},extra" if line else line for line in t.split("\r\n")),
+        lambda t: t.replace(",", " , "),
+        lambda t: t.rstrip(),
     ],
-    ids=["BOM", "LF", "blank lines", ".jpg in ids", "extra column"],
+    ids=["BOM", "LF", "CR", "blank lines", ".jpg in ids", "extra column", "spaces", "no last line end"],
 )
-def test_harmless_oddities_change_nothing(raw, change):
-    before = sort.sort_2019(raw, SORT)
-    edit(raw / isic.TRUTH_2019, change)
-    pd.testing.assert_frame_equal(before, sort.sort_2019(raw, SORT))
+def test_harmless_oddities_change_nothing(raw, file, change):
+    before = sorted_all(raw)
+    edit(raw / file, change)
+    for old, new in zip(before, sorted_all(raw), strict=True):
+        pd.testing.assert_frame_equal(old, new)
+
+
+def line_changed(number: int, change):
+    """The text with its line of that number (from 1) changed."""
+
+    def changed(text: str) -> str:
+        lines = text.split("\r\n")
+        lines[number - 1] = change(lines[number - 1])
+        return "\r\n".join(lines)
+
+    return changed
+
+
+@pytest.mark.parametrize("file", TABLES)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (line_changed(3, lambda line: line + ","), r"line 3: \d+ fields; expected \d+, as in the header"),
+        (line_changed(4, lambda line: line.rpartition(",")[0]), r"line 4: \d+ fields; expected \d+, as in the header"),
+        (lambda t: re.sub(r"(?<=\d)(?=\r\n)|(?<=,)(?=\r\n)", ",", t), "fields; expected"),  # all but the header
+        (line_changed(1, lambda line: line + "," + line.split(",")[1]), r"column \w+ stands twice"),
+        (line_changed(1, lambda line: line.replace(",", ";")), "no column"),
+        (line_changed(2, lambda line: '"' + line), "not a CSV in UTF-8: unexpected end of data"),
+        (lambda t: "\r\n\r\n" + line_changed(4, lambda line: "," + line.partition(",")[2])(t), "line 6: no image name"),
+        (lambda t: t.replace("ISIC_0000001", "ISIC_0000001.png", 1), r"ISIC_0000001\.png"),
+        (lambda t: t.replace("ISIC_0000001", "NaN", 1), "without image in .*, NaN the first|rows without image"),
+        (lambda t: "", "no line in it"),
+    ],
+)
+def test_a_bad_line_is_named(raw, file, change, message):
+    edit(raw / file, change)
+    with pytest.raises(InputError, match=message) as error:
+        sorted_all(raw)
+    assert str(raw / file) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named(raw, encoding):
+    path = raw / isic.METADATA_2019
+    path.write_bytes(path.read_bytes().decode().replace("HAM_1", "é").encode(encoding))
+    with pytest.raises(InputError, match="not a CSV in UTF-8"):
+        sorted_all(raw)
+
+
+@pytest.mark.parametrize("value", ["nan", "1.0.0", "inf", "True"])
+def test_a_score_that_is_none_is_named(raw, value):
+    edit(raw / isic.TRUTH_2019, line_changed(2, lambda line: line.replace("1.0", value)))
+    with pytest.raises(InputError, match=r"line 2 \(ISIC_0000000\): expected 0\.0 or 1\.0 in each class column"):
+        sorted_all(raw)
+
+
+@pytest.mark.parametrize("blank", ["NaN", "NA", "null"])
+def test_a_lesion_id_that_means_none_is_named(raw, blank):
+    """Or all images without one would be one lesion."""
+    edit(raw / isic.METADATA_2019, line_changed(96, lambda line: line.replace(",,,,", f",,,{blank},")))
+    with pytest.raises(InputError, match=rf"line 96: lesion_id {blank}; expected an id, or nothing"):
+        sorted_all(raw)
 
 
 def test_a_lesion_with_two_labels_is_named(raw):

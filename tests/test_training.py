@@ -213,6 +213,23 @@ def test_a_diverging_loss_and_a_missing_class_are_named(data, monkeypatch):
         run(data, monkeypatch)
 
 
+def test_a_weight_that_is_lost_in_the_last_step_is_named(data, monkeypatch):
+    """The losses of an epoch are taken before its last step, so they do not show it."""
+
+    class Poisoned(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure=None):
+            super().step()
+            self.steps += 1
+            if self.steps == 6:  # 48 images in batches of 8
+                self.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+    monkeypatch.setitem(training.OPTIMIZERS, "sgd", Poisoned)
+    with pytest.raises(InputError, match=r"the loss is not finite in epoch 1; expected a smaller lr"):
+        run(data, monkeypatch, optimizer="sgd", epochs=1)
+
+
 def test_an_array_of_another_length_is_named(data):
     with pytest.raises(InputError, match=r"classify\.npy: 80 images for 81 rows"):
         feed.load(data / "resized/isic2019/classify.npy", 81)

@@ -1,0 +1,177 @@
+"""Loading is safe: what is in a file from elsewhere is never run."""
+
+import ast
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import EpsImagePlugin
+
+from lesions import checkpoints, checksums, feed, files, images, params, settings
+from lesions.errors import InputError
+from tests.conftest import ROOT
+
+SOURCES = sorted(path for folder in ("lesions", "stages") for path in (ROOT / folder).glob("*.py"))
+MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "code",
+    "runpy",
+    "ctypes",
+}
+NAMES = {"eval", "exec", "compile", "__import__", "execfile", "input"}
+METHODS = {"read_pickle", "extract", "extractall", "unpack_archive", "unsafe_load", "full_load", "load_all", "system",
+           "popen", "load_state_dict_from_url", "read_hdf", "enable_unsafe_deserialization"}  # fmt: skip
+GUARDED = {  # what may be called, and what has to be said then
+    "torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False),
+    "load_model": ("safe_mode", True), "keras.models.load_model": ("safe_mode", True),
+    "keras.saving.load_model": ("safe_mode", True),
+}  # fmt: skip
+
+
+def unsafe(source: str) -> list[str]:
+    """What `source` imports or calls that could run what a file says, as 'line: what'."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node, alias.name) for alias in node.names if alias.name.partition(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom):
+            module, names = node.module or "", {alias.name for alias in node.names}
+            loaders = names & {"load", "load_model", *METHODS} if module.partition(".")[0] != "lesions" else set()
+            if module.partition(".")[0] in MODULES or loaders:
+                found.append((node, f"{module}: {', '.join(sorted(names))}"))
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            said = {word.arg: word.value for word in node.keywords}
+            key, wanted = GUARDED.get(name, (None, None))
+            guard = said.get(key)
+            yaml_loader = said.get("Loader", node.args[1] if len(node.args) > 1 else None)
+            if name in NAMES or name.rpartition(".")[2] in METHODS or "subprocess" in name:
+                found.append((node, name))
+            elif key and not (isinstance(guard, ast.Constant) and guard.value is wanted):
+                found.append((node, f"{name} without {key}={wanted}"))
+            elif name == "yaml.load" and not (isinstance(yaml_loader, ast.Name) and yaml_loader.id == "Loader"):
+                found.append((node, "yaml.load without our Loader"))
+            elif isinstance(said.get("allow_pickle"), ast.Constant) and said["allow_pickle"].value:
+                found.append((node, f"{name} with allow_pickle"))
+    return [f"{node.lineno}: {what}" for node, what in found]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_source_calls_an_unsafe_loader(path):
+    assert unsafe(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle", "from joblib import load", "from torch import load", "torch.load(x)",
+        "torch.load(x, weights_only=False)", "torch.load(x, weights_only=safe)", "np.load(x)",
+        "np.load(x, allow_pickle=True)", "np.savez(x, allow_pickle=True)", "yaml.load(x)", "yaml.unsafe_load(x)",
+        "yaml.load(x, yaml.Loader)", "yaml.load(x, Loader=yaml.UnsafeLoader)", "pd.read_pickle(x)", "eval(x)",
+        "archive.extractall()", "keras.models.load_model(x)", "keras.models.load_model(x, safe_mode=False)",
+        "from keras.models import load_model", "os.system(x)", "subprocess.run(x)",
+    ],
+)  # fmt: skip
+def test_the_search_finds_what_it_looks_for(source):
+    assert len(unsafe(source)) == 1
+
+
+def test_our_yaml_loader_is_the_safe_one():
+    assert issubclass(params.Loader, yaml.SafeLoader)
+    assert params.Loader.yaml_constructors == yaml.SafeLoader.yaml_constructors
+
+
+class Evil:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, owned: Path) -> None:
+        self.owned = owned
+
+    def __reduce__(self):
+        return (open, (str(self.owned), "w"))
+
+
+@pytest.fixture
+def owned(tmp_path):
+    """The path that a file that was executed would have made."""
+    yield tmp_path / "owned"
+    assert not (tmp_path / "owned").exists()
+
+
+def test_the_evil_pickle_works(tmp_path):
+    """Read carelessly, it does make its file: so its absence below says something."""
+    torch.save({"x": Evil(tmp_path / "made")}, tmp_path / "evil.pt")
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_state_dict_runs_nothing(tmp_path, owned, zipped):
+    torch.save({"x": Evil(owned)}, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"evil\.pt: unreadable \(UnpicklingError\)"):
+        checkpoints.load(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize("read", [files.read_array, lambda path: feed.load(path, 1)])
+def test_an_array_runs_nothing(tmp_path, owned, read):
+    np.save(tmp_path / "evil.npy", np.array([Evil(owned)], dtype=object))
+    with pytest.raises(InputError, match=r"evil\.npy: not a \.npy array"):
+        read(tmp_path / "evil.npy")
+
+
+@pytest.mark.parametrize("read", [params.load, settings.read])
+@pytest.mark.parametrize("tag", ["!!python/object/apply:builtins.open", "!!python/object/new:builtins.open"])
+def test_yaml_runs_nothing(tmp_path, owned, read, tag):
+    (tmp_path / "evil.yaml").write_text(f"data: {tag} ['{owned}', 'w']\n")
+    with pytest.raises(InputError, match=r"evil\.yaml: line 1: could not determine a constructor"):
+        read(tmp_path / "evil.yaml")
+
+
+def test_json_runs_nothing(tmp_path, owned):
+    (tmp_path / "evil.json").write_text(f"__import__('pathlib').Path({str(owned)!r}).touch()")
+    with pytest.raises(InputError, match=r"evil\.json: not JSON"):
+        checksums.read(tmp_path / "evil.json")
+
+
+def test_a_picture_runs_nothing(owned, monkeypatch):
+    """PostScript is a program, which Pillow would give to Ghostscript; HDF5, WMF and the like have readers too."""
+    ran = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **how: ran.append(args))
+    program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n({owned}) (w) file closefile\n%%EOF\n"
+    for content in (program.encode(), b"\x89HDF\r\n\x1a\n" + bytes(64), struct.pack("<I", 0x9AC6CDD7) + bytes(64)):
+        with pytest.raises(InputError, match="expected a whole JPEG or PNG"):
+            images.decode(content, "evil.jpg")
+    assert ran == []
+
+
+def test_keras_weights_run_nothing(tmp_path, owned):
+    """An .h5 may carry a model with a Lambda layer, whose code is marshalled; weights alone are read from it."""
+    import h5py
+
+    from lesions import base_model
+    from lesions.study_b import keras
+
+    evil = keras.Sequential([keras.layers.Input((2,)), keras.layers.Lambda(lambda x: x, name="conv1_conv")])
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = evil.to_json()
+        file.attrs["layer_names"] = [b"conv1_conv"]
+        file.create_group("conv1_conv").attrs["weight_names"] = []
+    (tmp_path / "evil").write_bytes(buffer.getvalue())
+    built = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.layers.Lambda, "from_config", lambda *args, **how: built.append(args))
+        with pytest.raises(InputError, match="evil: not weights of resnet50"):
+            base_model.backbone((32, 32), tmp_path / "evil")
+    assert built == []
