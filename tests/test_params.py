@@ -280,5 +280,5 @@ def test_a_fold_does_not_start_from_what_has_seen_it():
     found["classifiers"]["vgg16"] = base
     for key in ("vgg16-1", "vgg16-2", "vgg16-3", "vgg16-4"):
         found["cross_validate"][key]["weights"] = base["weights"]
-    with pytest.raises(ValueError, match=r"cross_validate\.vgg16-1.weights: models/train/d_snap/bma\.pt has seen the fold"):
+    with pytest.raises(ValueError, match=r"vgg16-1.weights: models/train/d_snap/bma\.pt has seen the fold"):
         params.Params.model_validate(found)
