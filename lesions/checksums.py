@@ -21,7 +21,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     total, found = path.stat().st_size, hashlib.new(algorithm)
     with (
         path.open("rb") as file,
-        tqdm(desc=f"{algorithm} {path.name}", total=total, unit="B", unit_scale=True, leave=False) as bar,
+        tqdm(desc=f"{algorithm} {path.name}", total=total, unit="B", unit_scale=True, leave=False, delay=2) as bar,
     ):
         while chunk := file.read(CHUNK):
             found.update(chunk)

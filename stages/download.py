@@ -8,6 +8,7 @@ where it stopped; nothing is unpacked.
 """
 
 import argparse
+import codecs
 import sys
 import time
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
         )
     if file.endswith(".csv"):
         with path.open("rb") as table:
-            if table.readline(100).split(b",")[0] not in HEADS:
+            if table.readline(100).removeprefix(codecs.BOM_UTF8).split(b",")[0] not in HEADS:
                 heads = ", ".join(head.decode() for head in HEADS)
                 raise InputError(
                     f"{source}: {file}: expected a table whose first column is one of {heads}; check data.source"
