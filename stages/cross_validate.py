@@ -1,6 +1,6 @@
 """Cross-validate: one classifier with one fold as the test part; trained as in stages.train.
 
-    python -m stages.cross_validate vgg16-1
+    python -m stages.cross_validate residual-1
 
 Fold 0 is the standard split, so stages.train is its run. Writes
   data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)

@@ -66,8 +66,9 @@ def settings() -> dict:
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     blocks = chosen["classifiers"]
     chosen["classifiers"] = {k: blocks[k] for k in (*STANDARD, *BALANCED)}
-    runs = chosen["cross_validate"].items()
-    chosen["cross_validate"] = {k: one for k, one in runs if one["classifier"] in ("alexnet", "residual")}
+    folds = chosen["cross_validate"]
+    two, numbers = ("alexnet", "residual"), range(1, 5)
+    chosen["cross_validate"] = {f"{n}-{k}": folds[f"residual-{k}"] | {"classifier": n} for n in two for k in numbers}
     chosen["base_models"] = {k: chosen["base_models"][k] for k in ("base_64", "base_64_ak")}
     chosen["attention"] = {}  # names blocks that are not here
     chosen["data"]["source"] = "sample"

@@ -58,8 +58,8 @@ def changed(path: str, value) -> dict:
         ("classifiers.vgg16_balanced.generated", "AK", "generated: needs split standard"),
         ("classifiers.vgg16.weights", "data/weights/resnet18", "does not fit; expected none or data/weights/vgg16"),
         ("classifiers.vgg16.weights", "data/weights/vgg16", "not fetched; add it to weights.names"),
-        ("cross_validate.vgg16-1.fold", 2, "expected <classifier>-<fold>"),
-        ("cross_validate.vgg16-1.classifier", "vgg99", "no block 'vgg99'"),
+        ("cross_validate.residual-1.fold", 2, "expected <classifier>-<fold>"),
+        ("cross_validate.residual-1.classifier", "vgg99", "no block 'vgg99'"),
         ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no block of that name and the same architecture"),
         ("classifiers.d_crop.split", "eighty", "expected a block of the same set and test part"),
         ("classifiers.d_snap.split", "eighty", "expected a block of the same set and test part"),
@@ -76,7 +76,7 @@ def changed(path: str, value) -> dict:
         ("unet34.phases", [], "at least 1 item"),
         ("unet34.folds", [0, 3], "less than or equal to 2"),
         ("attention.b0.with", "vgg16", "expected a block of classifiers with split melanoma"),
-        ("cross_validate.vgg16-1.recipe", "e", "recipe: expected a, as classifiers has"),
+        ("cross_validate.residual-1.recipe", "e", "recipe: expected a, as classifiers has"),
         ("compare.confidence", 95, "less than 1"),
     ],
 )
@@ -276,9 +276,12 @@ def test_a_fold_does_not_start_from_what_has_seen_it():
     found = changed("classifiers.d_snap.split", "standard")
     for name in ("d_crop", "d_crop_1", "d_crop_2"):
         del found["classifiers"][name]
-    base = found["classifiers"]["vgg16"] | {"architecture": "resnet50_concat", "weights": "models/train/d_snap/bma.pt"}
-    found["classifiers"]["vgg16"] = base
-    for key in ("vgg16-1", "vgg16-2", "vgg16-3", "vgg16-4"):
+    base = found["classifiers"]["residual"] | {
+        "architecture": "resnet50_concat",
+        "weights": "models/train/d_snap/bma.pt",
+    }
+    found["classifiers"]["residual"] = base
+    for key in ("residual-1", "residual-2", "residual-3", "residual-4"):
         found["cross_validate"][key]["weights"] = base["weights"]
-    with pytest.raises(ValueError, match=r"vgg16-1.weights: models/train/d_snap/bma\.pt has seen the fold"):
+    with pytest.raises(ValueError, match=r"residual-1.weights: models/train/d_snap/bma\.pt has seen the fold"):
         params.Params.model_validate(found)
