@@ -272,6 +272,9 @@ def test_a_key_that_is_not_declared_cannot_be_read(monkeypatch):
             params.read(key)
 
 
+START = "models/train/d_snap/bma.pt"
+
+
 def test_a_fold_does_not_start_from_what_has_seen_it():
     found = changed("classifiers.d_snap.split", "standard")
     for name in ("d_crop", "d_crop_1", "d_crop_2"):
