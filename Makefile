@@ -14,7 +14,7 @@ repro: .venv/ready
 test: .venv/ready
 	python -m pytest
 
-# The last commit, from nothing, in a clone of its own: without dvc.lock, whose 9,000 lines DVC rewrites after every stage.
+# The last commit, from nothing, in a clone of its own: without dvc.lock, whose 8,000 lines DVC rewrites after every stage.
 smoke: .venv/ready
 	rm -rf .smoke && git clone --quiet . .smoke && rm .smoke/dvc.lock
 	cd .smoke && python -m lesions.settings settings/smoke.yaml && dvc repro && dvc status | tee status.log
