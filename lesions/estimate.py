@@ -206,7 +206,7 @@ def stages(chosen: params.Params, count: dict[str, int]) -> list[Stage]:
 
 
 def estimate(stage: Stage, costs: dict[Kind, Cost], startup: dict[bool, float], resident: bool) -> Estimate:
-    """startup: seconds before a stage works, without and with TensorFlow. resident: whether its arrays are in memory
+    """startup: seconds around a stage's work, without and with TensorFlow. resident: whether its arrays are in memory
     (on a GPU; on the CPU they are mapped, which memory need not hold)."""
     seconds = sum(costs[w.kind].train * w.train + costs[w.kind].predict * w.predict for w in stage.work)
     keras = any(isinstance(w.kind, Gan | BaseModel) for w in stage.work)
@@ -273,8 +273,7 @@ def report(chosen: params.Params, planned: list[Stage], costs: dict[Kind, Cost],
         "where the file system has neither reflinks nor hard links",
         f"measured: {len(costs)} kinds of step, {scaled} on fewer images than a batch has and extrapolated; "
         f"{os.cpu_count()} cores, compute.threads {threads}",
-        f"assumed: a photograph's size in the archives (resize), each class's share; not counted: {', '.join(QUICK)}, "
-        "what DVC itself takes",
+        f"assumed: a photograph's size in the archives (resize), each class's share; not counted: {', '.join(QUICK)}",
     ]
     if chosen.data.source != "sample":
         lines.append(f"download: {span((archives + fetched) / DOWNLOAD)} at 100 Mbit/s, not in the time above")
@@ -294,7 +293,9 @@ def main() -> None:
     args = parser.parse_args()
     chosen = laid_over(args.settings)
     planned, costs, begun = stages(chosen, counted(chosen)), {}, time.monotonic()
-    startup = {False: measure.startup("lesions.experiment"), True: measure.startup("lesions.base_model")}
+    modules = {False: "lesions.experiment", True: "lesions.base_model"}
+    writing = measure.locking(Path("dvc.lock"))
+    startup = {keras: writing + measure.startup(module) for keras, module in modules.items()}
     progress = tqdm(kinds(planned), desc="measuring", unit="kind")
     for kind in progress:
         progress.set_postfix_str(str(getattr(kind, "architecture", getattr(kind, "encoder", type(kind).__name__))))

@@ -14,6 +14,8 @@ import yaml
 from lesions import parallel
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 # root -> a, b, c -> end; each leaves when it began and ended in times/, which DVC does not know. c is the first to end.
 STAGES = """
 stages:
@@ -195,6 +197,13 @@ def test_gpus_are_dealt_out(project):
     repro(project, "--jobs", "3", CUDA_VISIBLE_DEVICES="4,GPU-x")
     given = [(project / f"runs/parallel/middle-{name}.log").read_text().split("gpu ")[1].split()[0] for name in "ab"]
     assert sorted(given) == ["4", "GPU-x"]
+
+
+def test_what_depends_on_a_change_runs_and_nothing_else():
+    graph = {"root": set(), "a": {"root"}, "b": {"root"}, "end": {"a", "b"}, "lone": set()}
+    assert parallel.to_run(list(graph), graph, {"a"}) == {"a": set(), "end": {"a"}}
+    assert parallel.to_run(list(graph), graph, {"root"}) == {name: graph[name] for name in ("root", "a", "b", "end")}
+    assert parallel.to_run(list(graph), graph, set()) == {}
 
 
 def test_one_gpu_or_none_is_left_alone(monkeypatch):
