@@ -366,7 +366,7 @@ def measured(kind: Kind, compute: params.Compute) -> Cost:
     context = get_context("forkserver")
     context.set_forkserver_preload(["lesions.experiment", "lesions.segmentation"])  # torch, loaded once
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(kind, compute, send))
+    process = context.Process(target=child, args=(kind, compute, send), daemon=True)
     process.start()
     send.close()
     try:
