@@ -1,13 +1,13 @@
-# make repro: the study on the embedded sample. make test: all tests. make smoke: each kind of stage once. All make .venv first.
+# make repro: the study on the embedded sample; JOBS=n: n stages side by side. make test: all tests. make smoke: each kind of stage once. All make .venv first.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings reproduce doctor prune
+.PHONY: repro test smoke lint settings estimate reproduce doctor prune
 
 repro: .venv/ready
-	dvc repro
+	$(if $(JOBS),python -m lesions.parallel --jobs $(JOBS),dvc repro)
 	@cat metrics/compare.md
 	@echo; echo "Tables: metrics/compare.md, metrics/compare.csv. Pictures: plots/compare/. All plots: dvc plots show."
 
@@ -27,6 +27,10 @@ lint: .venv/ready
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: .venv/ready
 	python -m lesions.settings settings/$(NAME).yaml
+
+# Time, disk and memory that params.yaml would take here, with settings/NAME.yaml laid over it if NAME is said.
+estimate: .venv/ready
+	@python -m lesions.estimate $(if $(NAME),settings/$(NAME).yaml)
 
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
 reproduce: .venv/ready

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from lesions.errors import InputError, run
+from lesions.parallel import BEFORE, LOGS
 from lesions.resume import STORE
 
 
@@ -41,10 +42,10 @@ def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]
 
 
 def orphans(folder: Path, names: set[str]) -> list[Path]:
-    """What is in runs/ or .checkpoints/ of no stage that there is: train@x has train-x, or, of several seeds,
-    train-x-<seed>."""
-    known = {name.replace("@", "-") for name in names}
-    return [path for path in sorted(folder.glob("*")) if not {path.name, path.name.rpartition("-")[0]} & known]
+    """What is in runs/, runs/parallel/ or .checkpoints/ of no stage that there is: train@x has train-x, or, of several
+    seeds, train-x-<seed>, or train-x.log."""
+    known = {name.replace("@", "-") for name in names} | {LOGS.name, BEFORE.name}
+    return [path for path in sorted(folder.glob("*")) if not {path.stem, path.stem.rpartition("-")[0]} & known]
 
 
 def remove(path: Path, root: Path) -> None:
@@ -71,7 +72,7 @@ def main() -> None:
     lock = root / "dvc.lock"
     gone = left(load_yaml(lock).get("stages", {}) if lock.exists() else {}, names, outs)
     written = [root / path for of in gone.values() for path in of]
-    beside = [path for folder in (Path("runs"), STORE) for path in orphans(root / folder, names)]
+    beside = [path for folder in (LOGS.parent, LOGS, STORE) for path in orphans(root / folder, names)]
     paths = [path for path in [*written, *beside] if path.exists() or path.is_symlink()]
     for line in [*(f"dvc.lock: {name}" for name in gone), *(str(path.relative_to(root)) for path in paths)]:
         print(line)

@@ -22,7 +22,7 @@ stages:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """Two blocks reproduced, of which one is then taken out; a log of each, of a second seed, and a stranger's file."""
+    """Two blocks reproduced, of which one is then taken out; logs of each, of a second seed, and a stranger's file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text(STAGES)
     (tmp_path / "params.yaml").write_text("blocks: {stays: 1, goes: 2}")
@@ -32,6 +32,9 @@ def project(tmp_path, monkeypatch) -> Path:
         assert done.returncode == 0, done.stderr
     for name in ("train-stays", "train-stays-1", "train-goes", "train-goes-1"):
         (tmp_path / "runs" / name).mkdir(parents=True)
+    for name in ("train-stays.log", "train-goes.log"):
+        (tmp_path / "runs/parallel").mkdir(exist_ok=True)
+        (tmp_path / "runs/parallel" / name).touch()
     (tmp_path / "data/out/mine.csv").write_text("not DVC's")
     (tmp_path / "params.yaml").write_text("blocks: {stays: 1}")
     return tmp_path
@@ -56,10 +59,10 @@ def test_what_no_stage_owns_goes(project, monkeypatch, capsys):
     pruned(monkeypatch, "--dry")
     assert below(project) == before and (project / "dvc.lock").read_bytes() == lock
     pruned(monkeypatch)
-    assert "1 entries of dvc.lock, 4 files and folders removed" in capsys.readouterr().out
+    assert "1 entries of dvc.lock, 5 files and folders removed" in capsys.readouterr().out
     assert below(project) == {
         "models/stays", "models/stays/w", "data/out", "data/out/stays.csv", "data/out/mine.csv",
-        "runs/train-stays", "runs/train-stays-1",
+        "runs/train-stays", "runs/train-stays-1", "runs/parallel", "runs/parallel/train-stays.log",
     }  # fmt: skip
     assert list(yaml.safe_load((project / "dvc.lock").read_text())["stages"]) == ["train@stays"]
     said = subprocess.run([sys.executable, "-m", "dvc", "status"], capture_output=True, text=True, check=True)
