@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings reproduce doctor prune
+.PHONY: repro test smoke lint settings reproduce doctor prune bench
 
 repro: .venv/ready
 	dvc repro
@@ -31,6 +31,11 @@ settings: .venv/ready
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
 reproduce: .venv/ready
 	python -m lesions.reproduce
+
+# How fast, beside what others use: docs/results/bench.md. One alone: make bench ONLY=prepare; SIZE=small, usual or full.
+SIZE ?= usual
+bench: .venv/ready
+	python -m benchmarks $(ONLY) --size $(SIZE)
 
 # What is wrong with this installation.
 doctor: .venv/ready
