@@ -19,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # no bars of the stages' loops
-
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("small", "usual", "full")  # of a benchmark: seconds, minutes, the sizes of the claims
 PACKAGES = ("numpy", "pillow", "torch", "torchvision", "timm", "tensorflow", "keras", "dvc")

@@ -25,7 +25,7 @@ class Size:
     rounds: int
 
 
-SIZES = {"small": Size("smoke", 1e-6, 1), "usual": Size("full", 0.05, 5), "full": Size("full", 1.0, 5)}
+SIZES = {"small": Size("smoke", 1e-6, 1), "usual": Size("full", 0.02, 3), "full": Size("full", 1.0, 5)}
 WANTED = 5  # seconds
 
 

@@ -28,7 +28,7 @@ class Size:
     batch: int = 0  # 0: the block's own
 
 
-ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(3, 3), "full": Size(10, 5)}
+ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(2, 3), "full": Size(10, 5)}
 ON_GPU = {"small": Size(2, 2, ("residual", "e_m7"), 8), "usual": Size(30, 5), "full": Size(200, 5)}
 
 
@@ -66,7 +66,14 @@ def rows(size: str) -> list[Row]:
         if of.names and name not in of.names:
             continue
         batch = of.batch or block.batch
-        same = {"epochs": 1, "phases": (), "generated": "none", "weights": "data/weights/none", "batch": batch}
+        same = {
+            "epochs": 1,
+            "phases": (),
+            "cycles": 1,
+            "generated": "none",
+            "weights": "data/weights/none",
+            "batch": batch,
+        }
         block, pixels = block.model_copy(update=same | {"epoch_images": of.steps * batch}), data.side(chosen, block)
         key = block.architecture, pixels, batch, block.augment
         if key not in seen:

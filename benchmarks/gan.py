@@ -25,7 +25,7 @@ class Size:
     rounds: int
 
 
-SIZES = {"small": Size(4, 1, 1), "usual": Size(32, 10, 5), "full": Size(32, 22, 15)}  # 694 AK: 22 steps
+SIZES = {"small": Size(4, 1, 1), "usual": Size(32, 4, 3), "full": Size(32, 22, 15)}  # 694 AK: 22 steps
 
 
 class InTurn(keras.Model):

@@ -46,7 +46,7 @@ class Case:
 
 ON_CPU = {
     "small": (1, [Case("resnet18", 32, 8, 16)]),
-    "usual": (3, [Case("resnet18", 64, 64, 512), Case("alexnet", 64, 64, 512), Case("alexnet", 128, 64, 512),
+    "usual": (3, [Case("resnet18", 64, 64, 256), Case("alexnet", 64, 64, 256), Case("alexnet", 128, 64, 256),
                   Case("resnet50", 224, 16, 32)]),
 }  # fmt: skip
 ON_GPU = {
