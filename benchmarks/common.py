@@ -11,11 +11,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -65,15 +65,20 @@ def duration(seconds: float) -> str:
     return f"{number(seconds)} s" if seconds >= 1 else f"{number(1e3 * seconds)} ms"
 
 
-def timed(competitors: dict[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, np.ndarray]:
-    """Seconds of each competitor in each of `rounds`, after `warm` rounds that do not count."""
+def timed(
+    competitors: dict[str, Callable[[], object]], rounds: int, warm: int = 1, clock: Callable[[], float] = perf_counter
+) -> dict[str, np.ndarray]:
+    """Seconds of each competitor in each of `rounds`, after `warm` rounds that do not count.
+
+    `clock`: process_time, the processor's own, for what runs in one thread, so that other programs do not count.
+    """
     names, seconds = list(competitors), {name: [] for name in competitors}
     for turn in range(warm + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
+            start = clock()
             competitors[name]()
             if turn >= warm:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: np.array(found) for name, found in seconds.items()}
 
 
@@ -94,10 +99,10 @@ def peak(command: list[str], folder: Path) -> tuple[float, float, float]:
     """Seconds of `command`, run in `folder`; bytes that the largest of its processes held at most; and what of them
     was its first process's own, not pages of mapped files, which the system can take back (0 where there is no /proc).
     """
-    start, private, found = time.perf_counter(), 0, (0, 0, None)
+    start, private, found = perf_counter(), 0, (0, 0, None)
     process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
     while found[0] == 0:
-        time.sleep(0.02)
+        sleep(0.02)
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
         except OSError:
@@ -108,7 +113,7 @@ def peak(command: list[str], folder: Path) -> tuple[float, float, float]:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - start, found[2].ru_maxrss * unit, private * 1024
+    return perf_counter() - start, found[2].ru_maxrss * unit, private * 1024
 
 
 def environment() -> dict[str, str]:

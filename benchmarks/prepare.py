@@ -1,10 +1,10 @@
 """Preparing images: decode and resize, colour constancy, memory.
 
-Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with noise, about 250 kB) on one core, against
-Pillow's full decode and the same filter (bicubic, antialiased). Colour: lesions/color.py against the formula in plain
-numpy, on 256² pixels; Ben Graham's is that formula. Memory and cost an image: the stages as `dvc repro` runs them, on
-one 256² JPEG under many names: resident memory with the pages of mapped arrays, which the system can take back, and
-without. --size full writes 45 GB to the temporary folder.
+Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with noise, about 200 kB), against Pillow's
+full decode and the same filter (bicubic, antialiased). Colour: lesions/color.py against the formula in plain numpy, on
+256² pixels; Ben Graham's is that formula. Both in seconds of one processor. Memory and cost an image: the stages as
+`dvc repro` runs them, on one 256² JPEG under many names: resident memory with the pages of mapped arrays, which the
+system can take back, and without. --size full writes 45 GB to the temporary folder.
 """
 
 import io
@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import yaml
@@ -69,7 +70,7 @@ def resizing(size: Size, folder: Path) -> list[Row]:
     def pillow() -> list[np.ndarray]:
         return [resized_by_pillow(content) for content in contents]
 
-    seconds = timed({"ours": ours, "pillow": pillow}, size.rounds)
+    seconds = timed({"ours": ours, "pillow": pillow}, size.rounds, clock=process_time)
     difference = np.abs(np.array(ours(), int) - np.array(pillow(), int))
     each = {name: duration(float(np.median(found)) / size.jpegs) for name, found in seconds.items()}
     n = f"{size.rounds} rounds of {size.jpegs} JPEGs of {size.side}²"
@@ -102,7 +103,7 @@ def colours(size: Size) -> list[Row]:
         def numpy(name=name, p=p) -> list[np.ndarray]:
             return [plain(image, name, p) for image in images]
 
-        seconds = timed({"ours": ours, "numpy": numpy}, size.rounds)
+        seconds = timed({"ours": ours, "numpy": numpy}, size.rounds, clock=process_time)
         each = {who: duration(float(np.median(found)) / size.jpegs) for who, found in seconds.items()}
         n = f"{size.rounds} rounds of {size.jpegs} images"
         rows.append(
