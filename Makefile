@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings estimate reproduce doctor prune
+.PHONY: repro test smoke lint settings estimate reproduce bench doctor prune
 
 repro: .venv/ready
 	$(if $(JOBS),python -m lesions.parallel --jobs $(JOBS),dvc repro)
@@ -35,6 +35,11 @@ estimate: .venv/ready
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
 reproduce: .venv/ready
 	python -m lesions.reproduce
+
+# How fast, beside what others use: docs/results/bench.md. One alone: make bench ONLY=prepare; SIZE=small, usual or full.
+SIZE ?= usual
+bench: .venv/ready
+	python -m benchmarks $(ONLY) --size $(SIZE)
 
 # What is wrong with this installation.
 doctor: .venv/ready

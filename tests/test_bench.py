@@ -1,0 +1,78 @@
+"""Each benchmark at its smallest size: that it runs, and what it says of equality; not how fast anything is."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import common
+from tests.conftest import ROOT
+
+EXACT = {  # what must hold on every machine
+    "prepare": ("– largest difference from Pillow's", "– bytes that differ"),
+    "gan": ("largest difference of the losses, at once − ours",),
+}
+
+
+def rows(name: str) -> list[common.Row]:
+    """Of a benchmark in a process of its own, as `make bench` runs it."""
+    code = (
+        "import dataclasses, json, sys; from importlib import import_module\n"
+        f"rows = import_module('benchmarks.{name}').rows('small')\n"
+        "print(json.dumps([dataclasses.asdict(row) for row in rows]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [common.Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_each_runs_and_its_equalities_hold(name):
+    found = rows(name)
+    exact = [row for row in found if row.what in EXACT.get(name, ())]
+    for row in found:
+        assert 0 <= row.low <= row.value <= row.high and math.isfinite(row.high), row
+        assert row.value > 0 or row.unit in ("levels", "bytes", ""), row
+    assert {row.what for row in exact} == set(EXACT.get(name, ()))
+    assert [row for row in exact if row.met() != "yes"] == []
+
+
+def test_competitors_run_in_turn_and_the_order_turns():
+    ran = []
+    seconds = common.timed({name: lambda name=name: ran.append(name) for name in "abc"}, rounds=3, warm=1)
+    assert "".join(ran) == "abc" + "bca" + "cab" + "abc"
+    assert {name: len(found) for name, found in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_ratio_is_the_median_of_the_rounds():
+    row = common.ratio("x", np.array([2.0, 9.0, 30.0]), np.array([1.0, 3.0, 3.0]), "", "", "", at_least=3)
+    assert (row.value, row.low, row.high, row.met()) == (3, 2, 10, "yes")
+    assert common.ratio("x", np.array([2.0]), np.array([1.0]), "", "", "", at_most=1.5).met() == "**no**"
+
+
+def test_peak_memory_is_that_of_the_command(tmp_path):
+    command = [sys.executable, "-c", "import time; held = b'x' * 300_000_000; time.sleep(0.3)"]
+    _, resident, private = common.peak(command, tmp_path)
+    assert 3e8 < private < 4e8 and resident > 3e8
+    with pytest.raises(subprocess.CalledProcessError):
+        common.peak([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+def test_the_page_keeps_what_was_not_run_again(tmp_path):
+    path, old = tmp_path / "bench.md", {"prepare": "one\n\n", "dag": "two\n\n"}
+    path.write_text(bench.page(old))
+    assert bench.held(path) == old
+    again = bench.page(bench.held(path) | {"feed": "new\n\n"})
+    assert [again.index(text) for text in ("one", "new", "two")] == sorted(
+        again.index(t) for t in ("one", "new", "two")
+    )
+
+
+def test_every_benchmark_is_run_by_make_bench():
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert files - {"__init__", "__main__", "common", "data"} == set(bench.NAMES)
