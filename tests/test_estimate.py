@@ -76,7 +76,7 @@ def test_snapshots_are_kept_and_predict():
 
 
 def test_a_fold_is_one_run_and_keeps_no_state():
-    found = stage("cross_validate@vgg16-1", {"train": {"epochs": 7, "epoch_images": 0}})
+    found = stage("cross_validate@residual-1", {"classifiers": {"residual": {"epochs": 7, "epoch_images": 0}}})
     assert images(found) == [(7 * 700, 7 * 100 + 3 * 300)] and found.states == 0
 
 
