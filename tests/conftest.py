@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -22,6 +23,11 @@ FULL_CSVS = Path(os.environ.get("ISIC_CSVS", ROOT.parent / "shared/isic/full_csv
 
 # Table 5.1 of study A.
 COUNTS = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
+
+
+def hear_sigint() -> None:
+    """For Popen's preexec_fn: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def jpeg(rng: np.random.Generator, height: int = 48, width: int = 64) -> bytes:

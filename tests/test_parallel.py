@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lesions import parallel
-from tests.conftest import ROOT
+from tests.conftest import ROOT, hear_sigint
 
 pytestmark = pytest.mark.slow
 
@@ -177,7 +177,9 @@ def running(folder: Path) -> list[Path]:
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ended_it_leaves_nothing_running_and_goes_on_to_the_same_lock(project, serial, sign):
-    runner = subprocess.Popen([*COMMAND, "--jobs", "2"], cwd=project, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    runner = subprocess.Popen(
+        [*COMMAND, "--jobs", "2"], cwd=project, env=ENVIRONMENT, stderr=subprocess.PIPE, preexec_fn=hear_sigint
+    )
     deadline = time.monotonic() + 60
     while not (project / "times/a.begun").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -194,7 +196,7 @@ def test_ended_it_leaves_nothing_running_and_goes_on_to_the_same_lock(project, s
 
 
 def test_gpus_are_dealt_out(project):
-    repro(project, "--jobs", "3", CUDA_VISIBLE_DEVICES="4,GPU-x")
+    repro(project, "--jobs", "3", "end", CUDA_VISIBLE_DEVICES="4,GPU-x")
     given = [(project / f"runs/parallel/middle-{name}.log").read_text().split("gpu ")[1].split()[0] for name in "ab"]
     assert sorted(given) == ["4", "GPU-x"]
 

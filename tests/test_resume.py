@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from lesions import checkpoints, experiment, params, resume
-from tests.conftest import ROOT
+from tests.conftest import ROOT, hear_sigint
 from tests.test_training import COMPUTE, block, data  # noqa: F401  data: a fixture
 
 KILLS = int(os.environ.get("LESIONS_KILLS", "3"))  # at random moments, of each kind of run
@@ -214,7 +214,9 @@ def killed_until_done(command: list[str], folder: Path, kill, kills: int, seed: 
     for number in range(kills + 1):
         start = time.time()
         with (folder / "stderr").open("wb") as error:
-            process = subprocess.Popen(command, cwd=folder, env=environment, stderr=error, start_new_session=True)
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stderr=error, start_new_session=True, preexec_fn=hear_sigint
+            )
             if number < kills:
                 while number % 3 and process.poll() is None and not at_work(folder, start):
                     time.sleep(0.05)
