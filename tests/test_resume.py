@@ -234,10 +234,10 @@ def project(data):  # noqa: F811
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     base = {"recipe": "a", "set": "isic2019", "images": "resized/isic2019/classify", "generated": "none"}
     base |= {"weights": "data/weights/none", "split": "standard"}
-    chosen["classifiers"]["residual"] = base | {"architecture": "residual", "epochs": 60, "batch": 8, "epoch_images": 0}
+    chosen["classifiers"]["residual"] = base | {"architecture": "residual", "epochs": 20, "batch": 8, "epoch_images": 0}
     chosen["classifiers"]["residual"] |= {"dropout": 0.3, "runs": 2}
     chosen["compute"]["threads"] = 1
-    chosen["augment_gan"] |= {"epochs": 40, "batch": 4, "preview_every": 10}
+    chosen["augment_gan"] |= {"epochs": 15, "batch": 4, "preview_every": 5}
     rng = np.random.default_rng(1)
     np.save(data / "resized/isic2019/gan.npy", rng.integers(0, 256, (80, 64, 64, 3), dtype=np.uint8))
     (data / "params.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
