@@ -33,10 +33,6 @@ def write(folder: Path, block: Classifier, pixels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def noise(count: int, size: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
-
-
 def repeated(batch, steps: int):
     """`batches` of training.fit: the same batch `steps` times."""
     return lambda epoch, start: (steps, islice(iter(lambda: batch, None), steps))

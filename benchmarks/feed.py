@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks import data
 from benchmarks.common import ROOT, Row, duration, main, ratio, timed
-from lesions import params, training
+from lesions import measure, params, training
 from lesions.experiment import Experiment
 
 
@@ -41,7 +41,7 @@ def epoch(experiment: Experiment, model: torch.nn.Module, batches) -> None:
 
 def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compute: params.Compute, size: Size) -> Row:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        data.write(Path("data"), block, data.noise(max(64, size.steps * block.batch) + 16, pixels))
+        data.write(Path("data"), block, measure.pixels(max(64, size.steps * block.batch) + 16, pixels))
         experiment = Experiment(block, block.split, compute, Path("data"))
         model = experiment.model()
         images, targets = next(iter(experiment.batches(1)[1]))

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -116,7 +116,7 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
 def trainings(chosen: params.Params, count: dict) -> Iterator[Stage]:
     for name, block in chosen.classifiers.items():
         stage = classified(f"train@{name}", block, chosen, count, block.split, block.runs)
-        yield Stage(stage.name, stage.work, read=stage.read, states=states(block))
+        yield replace(stage, states=states(block))
     for name, one in chosen.cross_validate.items():
         block = chosen.classifiers[one.classifier]
         yield classified(f"cross_validate@{name}", block, chosen, count, f"cv{one.fold}", 1)
@@ -159,7 +159,8 @@ def study_b(chosen: params.Params, count: dict) -> Iterator[Stage]:
     yield Stage("augment_gan", (work,), states=1)
     for name, one in chosen.base_models.items():
         added = gan.images if one.generated != "none" else 0
-        kind, size = BaseModel(size_of(chosen, one.images), base.batch), size_of(chosen, one.images)
+        size = size_of(chosen, one.images)
+        kind = BaseModel(size, base.batch)
         trained = base.epochs * (base.steps * base.batch + base.validation_steps * 32 / 3)  # forward only: a third
         seen = count["isic2019"] + added
         yield Stage(f"base_model@{name}", (Work(kind, trained, seen),), read=3 * seen * size[0] * size[1], states=1)

@@ -19,13 +19,13 @@ import time
 from filecmp import cmp
 from pathlib import Path
 
-import networkx
 from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from lesions.errors import InputError, run
+from lesions.parallel import plan
 
 NO_NETWORK = ["unshare", "--map-root-user", "--net"]
 ALWAYS = ("lesions/__init__.py", "stages/__init__.py", "params.yaml")
@@ -33,12 +33,11 @@ ALWAYS = ("lesions/__init__.py", "stages/__init__.py", "params.yaml")
 
 def in_order(repo: Repo, names: list[str]) -> list[PipelineStage]:
     """The stages of those names, or all, each after those that it depends on."""
-    stages = [stage for stage in networkx.dfs_postorder_nodes(repo.index.graph) if isinstance(stage, PipelineStage)]
-    known = {stage.addressing for stage in stages}
+    known = {stage.addressing: stage for stage in repo.index.stages}
     for name in names:
         if name not in known:
             raise InputError(f"dvc.yaml: no stage {name!r}; dvc stage list names them")
-    return [stage for stage in stages if not names or stage.addressing in names]
+    return [known[name] for name in plan(repo, [])[0] if not names or name in names]
 
 
 def declared(stage: PipelineStage) -> tuple[list[str], list[str], list[str]]:
