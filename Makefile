@@ -4,7 +4,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 2
 
-.PHONY: repro test smoke lint settings estimate reproduce bench doctor prune
+COMPILE := uv pip compile --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements'
+
+.PHONY: repro test smoke lint requirements settings estimate reproduce bench doctor prune
 
 repro: .venv/ready
 	$(if $(JOBS),python -m lesions.parallel --jobs $(JOBS),dvc repro)
@@ -23,6 +25,11 @@ smoke: .venv/ready
 lint: .venv/ready
 	ruff check .
 	ruff format --check .
+
+# After a change of requirements.in: the versions and hashes of all that it leads to, for Linux and macOS. Asks for uv.
+requirements:
+	$(COMPILE) --universal requirements.in --output-file requirements.txt
+	$(COMPILE) --no-deps requirements-scorer.in --output-file requirements-scorer.txt
 
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: .venv/ready
@@ -49,12 +56,12 @@ doctor: .venv/ready
 prune: .venv/ready
 	python -m lesions.prune
 
-.venv/ready: requirements.txt constraints.txt requirements-scorer.txt
+.venv/ready: requirements.txt requirements-scorer.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo "error: $(PYTHON) is not Python 3.11 or 3.12; say make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || \
 		{ echo "error: $(PYTHON) has no venv; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-scorer.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-scorer.txt
 	touch $@

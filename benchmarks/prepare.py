@@ -1,17 +1,21 @@
 """Preparing images: decode and resize, colour constancy, memory.
 
 Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with noise, about 200 kB), against Pillow's
-full decode and the same filter (bicubic, antialiased). Colour: lesions/color.py against the formula in plain numpy, on
-256² pixels; Ben Graham's is that formula. Both in seconds of one processor. Memory and cost an image: the stages as
-`dvc repro` runs them, on one 256² JPEG under many names: resident memory with the pages of mapped arrays, which the
-system can take back, and without. --size full writes 45 GB to the temporary folder.
+full decode and the same filter (bicubic, antialiased): to one size, and to the three of isic2019 in settings/full.yaml,
+which each decodes once. Both in seconds of one processor. Colour: lesions/color.py against the formula in plain numpy,
+on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores; Ben Graham's is that formula.
+Memory and cost an image: the stages as `dvc repro` runs them, on one 256² JPEG under many names: resident memory with
+the pages of mapped files, which the system can take back, and without. --size full writes 45 GB to a temporary folder.
 """
 
 import io
+import os
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -21,7 +25,8 @@ from PIL import Image
 
 from benchmarks.common import ROOT, Row, duration, figure, main, peak, ratio, timed
 from lesions import color, drawing, isic, params
-from stages import resize
+from lesions.cores import in_order
+from stages import color_correct, resize
 
 SIDE = 256
 ALL = 25_331  # images of ISIC 2019
@@ -32,13 +37,14 @@ class Size:
     jpegs: int
     side: int  # of the JPEGs
     rounds: int
+    colours: int  # images
     counts: tuple[int, ...]  # files, for memory and cost
 
 
 SIZES = {
-    "small": Size(2, 512, 2, (20, 60)),
-    "usual": Size(8, 1024, 5, (500, 2_000)),
-    "full": Size(12, 1024, 7, (1_000, 10_000, 100_000)),
+    "small": Size(2, 512, 2, 32, (20, 60)),
+    "usual": Size(8, 1024, 5, 1_000, (500, 2_000)),
+    "full": Size(12, 1024, 7, 4_000, (1_000, 10_000, 100_000)),
 }
 
 
@@ -52,34 +58,37 @@ def jpeg(number: int, side: int) -> bytes:
     return content.getvalue()
 
 
-def resized_by_pillow(content: bytes) -> np.ndarray:
+def resized_by_pillow(content: bytes, sides: Iterable[int] = (SIDE,)) -> list[np.ndarray]:
     image = Image.open(io.BytesIO(content)).convert("RGB")
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)) for side in sides]
 
 
 def resizing(size: Size, folder: Path) -> list[Row]:
     contents = [jpeg(number, size.side) for number in range(size.jpegs)]
     archive = write_zip(folder / "jpegs.zip", contents)
-    members = zipfile.ZipFile(archive).namelist()
-    chosen = params.Resize(crop_border=False, arrays={"classify": {"size": (SIDE, SIDE), "fit": "squeeze"}})
-    resize.start({"": archive}, None, chosen)
+    members, n = zipfile.ZipFile(archive).namelist(), f"{size.rounds} rounds of {size.jpegs} JPEGs of {size.side}²"
+    rows = []
+    for sides in ((SIDE,), (SIDE, 64, 224)):
+        arrays = {f"a{side}": {"size": (side, side), "fit": "squeeze"} for side in sides}
+        resize.start({"": archive}, None, params.Resize(crop_border=False, arrays=arrays))
 
-    def ours() -> list[np.ndarray]:
-        return [resize.prepare(("", member, None))["classify"] for member in members]
+        def ours() -> list[dict[str, np.ndarray]]:
+            return [resize.prepare(("", member, None)) for member in members]
 
-    def pillow() -> list[np.ndarray]:
-        return [resized_by_pillow(content) for content in contents]
+        def pillow(sides=sides) -> list[list[np.ndarray]]:
+            return [resized_by_pillow(content, sides) for content in contents]
 
-    seconds = timed({"ours": ours, "pillow": pillow}, size.rounds, clock=process_time)
-    difference = np.abs(np.array(ours(), int) - np.array(pillow(), int))
-    each = {name: duration(float(np.median(found)) / size.jpegs) for name, found in seconds.items()}
-    n = f"{size.rounds} rounds of {size.jpegs} JPEGs of {size.side}²"
-    return [
-        ratio("decode and resize to 256², one core", seconds["pillow"], seconds["ours"], each["ours"],
-              f"Pillow {each['pillow']}", n, at_least=3),
-        figure("– largest difference from Pillow's", [difference.max()], "levels", n, at_most=1),
-        figure("– mean difference", [difference.mean()], "levels", n),
-    ]  # fmt: skip
+        seconds = timed({"ours": ours, "pillow": pillow}, size.rounds, clock=process_time)
+        each = {name: duration(float(np.median(found)) / size.jpegs) for name, found in seconds.items()}
+        what = f"decode and resize to {', '.join(f'{side}²' for side in sides)}, one core"
+        rows.append(
+            ratio(what, seconds["pillow"], seconds["ours"], each["ours"], f"Pillow {each['pillow']}", n, at_least=3)
+        )
+        pairs = [zip(a.values(), b, strict=True) for a, b in zip(ours(), pillow(), strict=True)]
+        difference = np.concatenate([np.abs(a.astype(int) - b).ravel() for pair in pairs for a, b in pair])
+        rows.append(figure("– largest difference from Pillow's", [difference.max()], "levels", n, at_most=1))
+        rows.append(figure("– mean difference", [difference.mean()], "levels", n))
+    return rows
 
 
 def plain(image: np.ndarray, name: str, p: float) -> np.ndarray:
@@ -91,27 +100,40 @@ def plain(image: np.ndarray, name: str, p: float) -> np.ndarray:
     return np.clip(np.rint(image / (np.sqrt(3) * illuminant)), 0, 255).astype(np.uint8)
 
 
-def colours(size: Size) -> list[Row]:
-    rows = []
-    images = [resized_by_pillow(jpeg(number, size.side)) for number in range(size.jpegs)]
+def colours(size: Size, folder: Path) -> list[Row]:
+    rows, cores = [], os.cpu_count() or 1
+    images = np.concatenate([resized_by_pillow(jpeg(number, size.side)) for number in range(size.jpegs)])
+    many, path = np.resize(images, (size.colours, *images.shape[1:])), folder / "classify.npy"
+    np.save(path, many)
     for name, p in {"max_rgb": 0, "gray_world": 1, "shades_of_gray": 6}.items():
-        method = color.method(name, params.ShadesOfGray(p=max(p, 1)))
+        setting = params.ShadesOfGray(p=max(p, 1))
+        method = color.method(name, setting)
 
         def ours(method=method) -> list[np.ndarray]:
             return [method(image) for image in images]
 
-        def numpy(name=name, p=p) -> list[np.ndarray]:
+        def stage(name=name, setting=setting) -> list[np.ndarray]:
+            firsts = range(0, len(many), color_correct.PART)
+            return list(in_order(color_correct.correct, firsts, cores, color_correct.start, (path, name, setting), 1))
+
+        def numpy(name=name, p=p, images=images) -> list[np.ndarray]:
             return [plain(image, name, p) for image in images]
 
         seconds = timed({"ours": ours, "numpy": numpy}, size.rounds, clock=process_time)
-        each = {who: duration(float(np.median(found)) / size.jpegs) for who, found in seconds.items()}
-        n = f"{size.rounds} rounds of {size.jpegs} images"
+        each = {who: duration(float(np.median(found)) / len(images)) for who, found in seconds.items()}
+        n = f"{size.rounds} rounds of {len(images)} images"
         rows.append(
-            ratio(f"{name}, 256²", seconds["numpy"], seconds["ours"], each["ours"], f"numpy {each['numpy']}", n,
-                  at_least=10)
+            ratio(f"{name}, 256², one core", seconds["numpy"], seconds["ours"], each["ours"], f"numpy {each['numpy']}",
+                  n)
         )  # fmt: skip
         unequal = np.count_nonzero(np.array(ours()) != np.array(numpy()))
         rows.append(figure("– bytes that differ", [unequal], "bytes", n, at_most=0))
+        seconds = timed({"ours": stage, "numpy": partial(numpy, images=many)}, size.rounds)
+        each = {who: duration(float(np.median(found)) / len(many)) for who, found in seconds.items()}
+        rows.append(
+            ratio(f"– as the stage runs it, {cores} cores", seconds["numpy"], seconds["ours"], each["ours"],
+                  f"numpy {each['numpy']}", f"{size.rounds} rounds of {len(many)} images", at_least=10)
+        )  # fmt: skip
     return rows
 
 
@@ -157,7 +179,7 @@ def stages(size: Size, folder: Path) -> list[Row]:
 def rows(size: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = SIZES[size]
-        return [*resizing(chosen, Path(folder)), *colours(chosen), *stages(chosen, Path(folder))]
+        return [*resizing(chosen, Path(folder)), *colours(chosen, Path(folder)), *stages(chosen, Path(folder))]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def save_one(path: Path, state: dict) -> None:
         write(part, state)
 
 
-def write(path: Path, state: State) -> None:
+def write(path: Path, state: dict) -> None:
     try:
         torch.save(state, path)
     except RuntimeError as error:  # torch's writer does not say why: a full disk is all that stops it

@@ -2,7 +2,7 @@
 
     python -m lesions.doctor
 
-Looks at Python, the versions that requirements.txt pins, git, params.yaml, the GPU of each framework, the room on the
+Looks at Python, the versions that requirements.in pins, git, params.yaml, the GPU of each framework, the room on the
 disk for what params.yaml asks for, and downloads that were cut off. Exit code 1 if something stands in the way.
 """
 
@@ -115,7 +115,7 @@ def gpus() -> list[str]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     installed = {canonical(d.name): d.version for d in metadata.distributions()}
-    wrong = [python(sys.version_info), *packages(Path("requirements.txt").read_text(encoding="utf-8"), installed)]
+    wrong = [python(sys.version_info), *packages(Path("requirements.in").read_text(encoding="utf-8"), installed)]
     if shutil.which("git") is None:
         wrong.append("git: not found; DVC needs it")
     said = cut_off(fetch.STORE)

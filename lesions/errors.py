@@ -38,11 +38,9 @@ def explained(error: Exception) -> str | None:
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; an error that `explained` knows becomes one line on stderr and exit code 1.
 
-    Ctrl-C and SIGTERM end it as they should, its temporary files removed, and under DVC it ends with DVC.
+    Ctrl-C and SIGTERM end it as they should, its temporary files removed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    if "DVC_STAGE" in os.environ:
-        end_with_dvc()
     try:
         main()
     except Exception as error:

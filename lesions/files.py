@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,16 +55,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
-    """A writable uint8 .npy memmap of `shape` that becomes `path` when it is complete."""
-    with replacing(path) as part:
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        with part.open("r+b") as file:  # a memmap on a full disk dies of SIGBUS: ask for the room first
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-        yield array
-        array.flush()
-        del array
+def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yields write(pixels): called with one uint8 part after the other until `shape` is full, it makes `path`, a .npy.
+
+    Written and not mapped, so that memory stays flat; a disk without room for all is an error before the first part.
+    """
+    with replacing(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        end = file.tell() + math.prod(shape)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, end)
+        yield lambda pixels: file.write(np.ascontiguousarray(pixels, np.uint8))
+        if file.tell() != end:
+            raise ValueError(f"{path}: {file.tell()} bytes written, {end} expected for {shape}")
 
 
 def read_array(path: Path) -> np.memmap:
@@ -75,6 +79,13 @@ def read_array(path: Path) -> np.memmap:
         raise InputError(f"{path}: not found; {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
+
+
+def rows(array: np.memmap, start: int, stop: int) -> np.ndarray:
+    """array[start:stop], read and not mapped, so that memory stays flat while a stage goes through a whole array."""
+    stop, each = min(stop, len(array)), math.prod(array.shape[1:])
+    offset = array.offset + start * each * array.itemsize
+    return np.fromfile(array.filename, array.dtype, (stop - start) * each, offset=offset).reshape(-1, *array.shape[1:])
 
 
 def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:

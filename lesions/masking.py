@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from lesions.images import fit
+from lesions.images import squeezed
 
 FLAT = 128
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
@@ -25,7 +24,7 @@ def flat_outside(image: np.ndarray, mask: np.ndarray, box: np.ndarray) -> np.nda
 def crop(image: np.ndarray, mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The box (top, left, bottom, right; ends exclusive) squeezed to the image's size (study D, CropBest)."""
     top, left, bottom, right = box
-    return fit(Image.fromarray(image[top:bottom, left:right]), image.shape[:2], "squeeze")
+    return squeezed(image[top:bottom, left:right], image.shape[:2])
 
 
 STYLES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -303,7 +303,7 @@ def base_model(kind: BaseModel, compute: params.Compute) -> Cost:
 def resize(kind: Resize, compute: params.Compute) -> Cost:
     import io
 
-    from lesions import images
+    from lesions import photographs
 
     side = int(kind.pixels**0.5)
     smooth = Image.fromarray(pixels(1, (16, 16))[0]).resize((side, side), Image.Resampling.BICUBIC)
@@ -313,14 +313,16 @@ def resize(kind: Resize, compute: params.Compute) -> Cost:
     setting = params.Resize.model_validate_json(kind.resize)
 
     def prepare() -> None:
-        image = images.decode(photograph.getvalue(), "photograph")
-        lit = images.lit_box(image) if setting.crop_border else None
+        image = photographs.decode(photograph.getvalue(), "photograph")
+        if setting.crop_border:
+            left, top, right, bottom = photographs.lit_box(image)
+            image = image[top:bottom, left:right]
         for array in setting.arrays.values():
-            images.fit(image.crop(lit) if lit else image, array.size, array.fit)
+            photographs.fit(image, array.size, array.fit)
         if kind.masks:
-            found = images.decode_mask(mask.getvalue(), "mask", (side, side))
+            found = photographs.decode_mask(mask.getvalue(), "mask", (side, side))
             for array in setting.arrays.values():
-                images.fit_mask(found, array.size, array.fit)
+                photographs.fit_mask(found, array.size, array.fit)
 
     return Cost(predict=timed(prepare, 1) / (os.cpu_count() or 1), memory=peak(False) * (os.cpu_count() or 1))
 
@@ -330,7 +332,7 @@ def color(kind: Color, compute: params.Compute) -> Cost:
 
     setting = getattr(params.Methods.model_validate_json(kind.setting), kind.name)
     correct, image = color.method(kind.name, setting), pixels(1, kind.size)[0]
-    return Cost(predict=timed(lambda: correct(image), 1), memory=peak(False))
+    return Cost(predict=timed(lambda: correct(image), 1) / (os.cpu_count() or 1), memory=peak(False))
 
 
 def masked(kind: Masked, compute: params.Compute) -> Cost:

@@ -69,25 +69,23 @@ def probabilities(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     return logits.float().sigmoid()[:, 0]
 
 
-def overlaps(guess: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def overlaps(guess: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels in both and in either, int64 (B,), of bool B×H×W masks."""
-    both, either = (guess & truth).sum(dim=(1, 2)), (guess | truth).sum(dim=(1, 2))
-    return both.cpu().numpy(), either.cpu().numpy()
+    return (guess & truth).sum(dim=(1, 2)), (guess | truth).sum(dim=(1, 2))
 
 
 def evaluate(
     model: nn.Module, images: Feed, masks: Feed, rows: np.ndarray, batch: int, loss_name: str, compute: Compute
 ):
-    """The mean loss, and jaccard and dice of each row as float arrays (len(rows),)."""
+    """The mean loss, and jaccard and dice of each row as float arrays (len(rows),). One transfer from the device."""
     losses, both, either = [], [], []
     for start in range(0, len(rows), batch):
         index = rows[start : start + batch]
         truth = masks.batch(index)
         p = probabilities(model, images.batch(index), compute)
         logits = torch.logit(p, eps=1e-6)[:, None]
-        losses.append(loss(loss_name, logits, truth.float()).item() * len(index))
-        b, e = overlaps(p > 0.5, truth[:, 0] > 0)
-        both.append(b)
-        either.append(e)
-    both, either = np.concatenate(both), np.concatenate(either)
-    return sum(losses) / len(rows), metrics.jaccard(both, either), metrics.dice(both, either)
+        losses.append(loss(loss_name, logits, truth.float()).double() * len(index))
+        for found, pixels in zip((both, either), overlaps(p > 0.5, truth[:, 0] > 0), strict=True):
+            found.append(pixels)
+    both, either = torch.cat(both).cpu().numpy(), torch.cat(either).cpu().numpy()
+    return torch.stack(losses).sum().item() / len(rows), metrics.jaccard(both, either), metrics.dice(both, either)

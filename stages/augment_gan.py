@@ -145,8 +145,8 @@ def main() -> None:
     save_model(judges, args.models / "discriminator.keras")
     rng = np.random.default_rng([setting.seed, GENERATED])
     generated = draw(rng.standard_normal((setting.images, setting.latent), np.float32))
-    with new_array(args.out / f"{setting.label}.npy", generated.shape) as out:
-        out[:] = generated
+    with new_array(args.out / f"{setting.label}.npy", generated.shape) as write:
+        write(generated)
     write_csv(args.plots / "losses.csv", history)
     plot_losses(history, args.plots / "losses.png")
     plot_generated(real, generated, setting.label, args.plots / "generated.png")

@@ -7,14 +7,29 @@ writes data/color/<set>-<method>.npy (same shape, uint8) and plots/color/<set>-<
 """
 
 import argparse
+import os
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from lesions import color, params
+from lesions.cores import in_order
 from lesions.errors import run
-from lesions.files import new_array, read_array, replacing
+from lesions.files import new_array, read_array, replacing, rows
 from lesions.images import before_after
+
+PART = 16  # images that a process takes at a time
+worker: dict = {}  # what each process opens once
+
+
+def start(images: Path, method: str, setting) -> None:
+    worker.update(images=read_array(images), correct=color.method(method, setting))
+
+
+def correct(first: int) -> np.ndarray:
+    """The corrected images from number `first` on, uint8 n×H×W×3, n = PART but for the last."""
+    return np.array([worker["correct"](image) for image in rows(worker["images"], first, first + PART)])
 
 
 def main() -> None:
@@ -23,16 +38,18 @@ def main() -> None:
     parser.add_argument("method")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--plots", type=Path, default=Path("plots/color"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
     setting = params.read(f"color_correct.methods.{args.method}").color_correct
-    correct = color.method(args.method, setting)
-
-    images = read_array(args.data / f"resized/{args.set}/classify.npy")
-    with new_array(args.data / f"color/{args.set}-{args.method}.npy", images.shape) as out:
-        for row, image in enumerate(tqdm(images, desc=args.method, unit="image")):
-            out[row] = correct(image)
-        with replacing(args.plots / f"{args.set}-{args.method}.png") as part:
-            before_after(images, out).save(part, "PNG")
+    source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"
+    images = read_array(source)
+    firsts, given = range(0, len(images), PART), (source, args.method, setting)
+    with new_array(made, images.shape) as write, tqdm(total=len(images), desc=args.method, unit="image") as progress:
+        for part in in_order(correct, firsts, args.workers, start, given, chunk=1):
+            write(part)
+            progress.update(len(part))
+    with replacing(args.plots / f"{args.set}-{args.method}.png") as part:
+        before_after(images, read_array(made)).save(part, "PNG")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main() -> None:
     images, rows = Feed([pixels], device), np.arange(len(table))
 
     boxes = []
-    with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as out:
+    with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as write:
         for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
             index = rows[start : start + args.batch]
             batch = functional.interpolate(
@@ -59,8 +59,9 @@ def main() -> None:
             )
             p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), chosen.compute)
             p = functional.interpolate(p[:, None], size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
-            out[index] = (p > chosen.mask.threshold).cpu().numpy()
-            boxes += [(*box(mask), mask.mean()) for mask in out[index]]
+            masks = (p > chosen.mask.threshold).cpu().numpy()
+            write(masks)
+            boxes += [(*box(mask), mask.mean()) for mask in masks]
     found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
     write_csv(args.data / f"masks/{args.set}.csv", pd.concat([table, found], axis=1))
 

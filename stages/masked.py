@@ -35,11 +35,12 @@ def main() -> None:
     if not images.shape[:3] == masks.shape or len(boxes) != len(images):
         raise InputError(f"data/masks/{chosen.set}.npy: {masks.shape}; expected {images.shape[:3]}: run the mask stage")
     apply = masking.STYLES[chosen.style]
-    with new_array(args.data / f"masked/{args.name}.npy", images.shape) as out:
-        for row, image in enumerate(tqdm(images, desc=args.name, unit="image")):
-            out[row] = apply(image, masks[row], boxes[row])
-        with replacing(args.plots / f"{args.name}.png") as part:
-            before_after(images, out).save(part, "PNG")
+    made = args.data / f"masked/{args.name}.npy"
+    with new_array(made, images.shape) as write:
+        for image, mask, box in zip(tqdm(images, desc=args.name, unit="image"), masks, boxes, strict=True):
+            write(apply(image, mask, box))
+    with replacing(args.plots / f"{args.name}.png") as part:
+        before_after(images, read_array(made)).save(part, "PNG")
 
 
 if __name__ == "__main__":

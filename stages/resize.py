@@ -15,18 +15,17 @@ import argparse
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
-from lesions import images, isic, params
+from lesions import isic, params, photographs
 from lesions.archive import members, open_archive
+from lesions.cores import in_order
 from lesions.errors import InputError, run
 from lesions.files import new_array, read_csv, replacing_folder
 
@@ -39,13 +38,13 @@ IMAGES = {
 }
 MASKS = {"isic2018": isic.MASKS_2018}
 PICTURES = (".jpg", ".jpeg", ".png")
-WINDOW = 512  # images
 
 Job = tuple[str, str, str | None]  # key of the archive, member names of an image and its mask
 worker: dict = {}  # what each process opens once
 
 
 def start(image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Resize) -> None:
+    torch.set_num_threads(1)  # the processes share the cores out
     worker["images"] = {key: zipfile.ZipFile(path) for key, path in image_zips.items()}
     worker["masks"] = zipfile.ZipFile(mask_zip) if mask_zip else None
     worker["resize"] = resize
@@ -54,17 +53,18 @@ def start(image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Res
 def prepare(job: Job) -> dict:
     """One image, and its mask if it has one, as {array name: uint8 H×W×3 or H×W}."""
     resize, (archive, member, mask_member) = worker["resize"], job
-    image = images.decode(*images.read(worker["images"][archive], member))
+    image = photographs.decode(*photographs.read(worker["images"][archive], member))
     mask = None
     if mask_member:
-        mask = images.decode_mask(*images.read(worker["masks"], mask_member), (image.height, image.width))
+        mask = photographs.decode_mask(*photographs.read(worker["masks"], mask_member), image.shape[:2])
     if resize.crop_border:
-        box = images.lit_box(image)
-        image, mask = image.crop(box), mask and mask.crop(box)
-    ready = {name: images.fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
+        left, top, right, bottom = photographs.lit_box(image)
+        image = image[top:bottom, left:right]
+        mask = None if mask is None else mask[top:bottom, left:right]
+    ready = {name: photographs.fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
     if mask is not None:
         for name, array in resize.arrays.items():
-            ready[f"{name}_masks"] = images.fit_mask(mask, array.size, array.fit)
+            ready[f"{name}_masks"] = photographs.fit_mask(mask, array.size, array.fit)
     return ready
 
 
@@ -84,20 +84,8 @@ def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None
     return jobs
 
 
-def streamed(pool: ProcessPoolExecutor, jobs: list[Job]) -> Iterator[dict]:
-    """`prepare` of each job, in order; WINDOW of them are under way at a time, so that memory stays flat."""
-    try:
-        for start in range(0, len(jobs), WINDOW):
-            yield from pool.map(prepare, jobs[start : start + WINDOW], chunksize=8)
-    except BrokenProcessPool:
-        raise InputError(
-            "resize: a worker was killed, most likely for memory; run again with fewer --workers"
-        ) from None
-
-
-def told(which: str, name: str, members: pd.Series, masks: np.ndarray) -> None:
-    """Say on stderr which masks have no lesion, or nothing else: possible, but most likely a mistake."""
-    area = masks.mean(axis=(1, 2))
+def told(which: str, name: str, members: pd.Series, area: np.ndarray) -> None:
+    """Say on stderr which masks have no lesion (area 0) or nothing else (1): possible, but most likely a mistake."""
     for what, found in (("no lesion", members[area == 0]), ("nothing but lesion", members[area == 1])):
         if len(found):
             print(f"{which}: {name}: {len(found)} masks with {what}, {found.iloc[0]} the first", file=sys.stderr)
@@ -124,14 +112,17 @@ def main() -> None:
     shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
     if mask_zip:
         shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
+    areas = {name: [] for name in shapes if name.endswith("_masks")}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
-        arrays = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
-        pool = stack.enter_context(ProcessPoolExecutor(args.workers, None, start, (image_zips, mask_zip, resize)))
-        for row, image in enumerate(tqdm(streamed(pool, jobs), total=len(jobs), desc=args.set, unit="image")):
+        write = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
+        ready = in_order(prepare, jobs, args.workers, start, (image_zips, mask_zip, resize), chunk=8)
+        for image in tqdm(ready, total=len(jobs), desc=args.set, unit="image"):
             for name, pixels in image.items():
-                arrays[name][row] = pixels
-        for name in (name for name in arrays if name.endswith("_masks")):
-            told(args.set, name, table["mask"], arrays[name])
+                write[name](pixels)
+            for name, found in areas.items():
+                found.append(image[name].mean())
+    for name, found in areas.items():
+        told(args.set, name, table["mask"], np.array(found))
 
 
 if __name__ == "__main__":

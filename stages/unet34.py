@@ -100,11 +100,11 @@ def main() -> None:
     scored = table[["image"]].iloc[rows["val"]].assign(jaccard=jaccards, dice=dices)
     write_csv(args.data / f"predictions/unet34/{args.fold}.csv", scored)
     shape = (len(rows["test"]), *pairs.pixels.shape[1:3])
-    with new_array(args.data / f"predictions/unet34/{args.fold}.npy", shape) as out:
-        for start in range(0, len(out), setting.batch):
+    with new_array(args.data / f"predictions/unet34/{args.fold}.npy", shape) as write:
+        for start in range(0, shape[0], setting.batch):
             batch = pairs.images.batch(rows["test"][start : start + setting.batch])
             p = unet.probabilities(model, batch, compute)
-            out[start : start + setting.batch] = (255 * p).round().byte().cpu().numpy()
+            write((255 * p).round().byte().cpu().numpy())
     found = {
         "fold": summary(mean, jaccards, dices),
         "lr": [float(f"{rate:.4g}") for rate in rates],

@@ -30,7 +30,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from lesions import archive, images, isic, params, settings, tables
+from lesions import archive, isic, params, photographs, settings, tables
 from lesions.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,7 +127,7 @@ def read_archive(path: Path, content: bytes) -> None:
     archive.verify(path)
     found = archive.members(path, (".jpg", ".png"))
     with archive.open_archive(path) as file:
-        assert found and all(isinstance(images.read(file, member)[0], bytes) for member in found.values())
+        assert found and all(isinstance(photographs.read(file, member)[0], bytes) for member in found.values())
 
 
 def read_truth(path: Path, content: bytes) -> None:
@@ -165,9 +165,9 @@ def read_blocks(path: Path, content: dict) -> None:
 
 
 def read_image(path: Path, content: bytes) -> None:
-    image = images.decode(content, path.name)
+    image = photographs.decode(content, path.name)
     assert image.mode == "RGB" and np.asarray(image).dtype == np.uint8
-    images.decode_mask(content, path.name, (image.height, image.width))
+    photographs.decode_mask(content, path.name, image.shape[:2])
 
 
 READS: dict[str, list[tuple[str, Callable, list]]] = {  # reader -> file name, how it is read, what is mutated

@@ -84,8 +84,8 @@ def picture(path: Path) -> None:
 
 
 def array(path: Path) -> None:
-    with files.new_array(path, LARGE.shape) as out:
-        out[:] = LARGE
+    with files.new_array(path, LARGE.shape) as write:
+        write(LARGE)
 
 
 WRITERS = {

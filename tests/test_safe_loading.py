@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import EpsImagePlugin
 
-from lesions import checkpoints, checksums, feed, files, images, params, settings
+from lesions import checkpoints, checksums, doctor, feed, files, params, photographs, settings
 from lesions.errors import InputError
 from tests.conftest import ROOT
 
@@ -155,7 +155,7 @@ def test_a_picture_runs_nothing(owned, monkeypatch):
     program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n({owned}) (w) file closefile\n%%EOF\n"
     for content in (program.encode(), b"\x89HDF\r\n\x1a\n" + bytes(64), struct.pack("<I", 0x9AC6CDD7) + bytes(64)):
         with pytest.raises(InputError, match="expected a whole JPEG or PNG"):
-            images.decode(content, "evil.jpg")
+            photographs.decode(content, "evil.jpg")
     assert ran == []
 
 
@@ -179,3 +179,21 @@ def test_keras_weights_run_nothing(tmp_path, owned):
         with pytest.raises(InputError, match="evil: not weights of resnet50"):
             base_model.backbone((32, 32), tmp_path / "evil")
     assert built == []
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-scorer"])
+def test_what_is_installed_has_a_version_and_hashes(name):
+    """pip takes no other file than one of these, nor a package that is not listed."""
+    asked = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / f"{name}.in").read_text(), re.M)
+    entries = re.split(r"\n(?=\w)", (ROOT / f"{name}.txt").read_text().split("\n", 2)[2])
+    pinned = {doctor.canonical(entry.split("==")[0]): entry for entry in entries}
+    assert len(asked) > 1 and len(pinned) >= len(asked)
+    for package, version in asked:
+        assert pinned[doctor.canonical(package)].startswith(f"{doctor.canonical(package)}=={version} ")
+    for entry in entries:
+        assert re.match(r"[\w.-]+==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
+
+
+def test_make_installs_by_hash():
+    installs = re.findall(r"pip install .*", (ROOT / "Makefile").read_text())
+    assert len(installs) == 2 and all("--require-hashes" in line for line in installs)

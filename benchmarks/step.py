@@ -1,0 +1,105 @@
+"""One training step of each classifier: what each switch gains, and which are worth having.
+
+Forward, backward and optimizer on random images that lie on the device, in the block's own size, batch and optimizer.
+`plain` has none of the switches: float32, channels first, an optimizer that goes tensor by tensor. Then each switch
+alone: channels last in memory, the fused optimizer; on CUDA bfloat16 autocast and torch.compile too. `as trained` is
+what lesions/training.py does under `compute` of params.yaml. A switch that slows a classifier shows as less than 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks import data
+from benchmarks.common import ROOT, Row, duration, main, ratio, timed
+from lesions import classifiers, params, training
+
+
+@dataclass(frozen=True)
+class Size:
+    steps: int
+    rounds: int
+    names: tuple[str, ...] = ()  # of blocks; none: all
+    batch: int = 0  # 0: the block's own
+
+
+ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(1, 3), "full": Size(5, 5)}
+ON_GPU = {"small": Size(2, 2, ("e_m0",), 8), "usual": Size(30, 5), "full": Size(200, 5)}
+
+
+@dataclass(frozen=True)
+class Switches:
+    channels_last: bool = False
+    fused: bool = False
+    amp: bool = False
+    compile: bool = False
+
+
+def stepper(
+    block: params.Classifier, classes: int, images: torch.Tensor, switches: Switches, steps: int
+) -> Callable[[], None]:
+    """`steps` steps of a new network, waited for."""
+    layout = torch.channels_last if switches.channels_last else torch.contiguous_format
+    model = classifiers.build(block.architecture, classes, dropout=block.dropout)
+    model.to(images.device, memory_format=layout).train()
+    images = images.contiguous(memory_format=layout)
+    targets = torch.arange(len(images), device=images.device) % classes
+    optimizer = training.optimizer_for(model, block, 1e-6)
+    for group in optimizer.param_groups:
+        group["fused"] = switches.fused
+    run = torch.compile(model) if switches.compile else model
+
+    def go() -> None:
+        for _ in range(steps):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=switches.amp):
+                loss = functional.cross_entropy(run(images), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+
+    return go
+
+
+def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compute: params.Compute, size: Size):
+    device, count = training.prepare(compute, 0), size.batch or block.batch
+    images = torch.randn(count, 3, *pixels, device=device)
+    cuda = device.type == "cuda"
+    chosen = Switches(True, True, compute.amp and cuda, compute.compile and cuda)
+    kinds = {"plain": Switches(), "channels last": Switches(channels_last=True), "fused": Switches(fused=True)}
+    if cuda:
+        kinds |= {"bfloat16": Switches(amp=True), "compile": Switches(compile=True)}
+    kinds["as trained"] = chosen
+    competitors = {what: stepper(block, 8, images, switches, size.steps) for what, switches in kinds.items()}
+    seconds = timed(competitors, size.rounds)
+    each = {what: f"{duration(float(np.median(found)) / size.steps)} a step" for what, found in seconds.items()}
+    title = f"{name}: {block.architecture}, {pixels[0]}×{pixels[1]}, batch {count}, {block.optimizer}"
+    n = f"{size.rounds} rounds of {size.steps} steps"
+    for what in list(kinds)[1:]:
+        wanted = {"at_least": 1.0} if what == "as trained" else {}
+        yield ratio(
+            f"{title}: {what}", seconds["plain"], seconds[what], each[what], f"plain {each['plain']}", n, **wanted
+        )
+        title = "–"
+
+
+def rows(size: str) -> list[Row]:
+    chosen = params.load(ROOT / "params.yaml")
+    cuda = training.prepare(chosen.compute, 0).type == "cuda"
+    of = (ON_GPU if cuda else ON_CPU)[size]
+    found, seen = [], set()
+    for name, block in chosen.classifiers.items():
+        pixels = data.side(chosen, block)
+        key = block.architecture, pixels, block.batch, block.optimizer
+        if key not in seen and (not of.names or name in of.names):
+            found += measured(name, block, pixels, chosen.compute, of)
+        seen.add(key)
+    return found
+
+
+if __name__ == "__main__":
+    main(__doc__, rows)
