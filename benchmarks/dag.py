@@ -31,23 +31,9 @@ WANTED = 5  # seconds
 
 def lengths(chosen: params.Params) -> dict[str, float]:
     """Bytes of each archive and array of `chosen`."""
-    count, found = doctor.images(chosen.data), {}
-    for name, one in chosen.resize.items():
-        for array, setting in one.arrays.items():
-            pixels = count[name] * setting.size[0] * setting.size[1]
-            found[f"data/resized/{name}/{array}.npy"] = 3 * pixels
-            if name == "isic2018":
-                found[f"data/resized/{name}/{array}_masks.npy"] = pixels
-    for name in chosen.color_correct.sets:
-        for method in chosen.color_correct.methods.model_fields_set:
-            found[f"data/color/{name}-{method}.npy"] = found[f"data/resized/{name}/classify.npy"]
-    for name in chosen.mask.sets:
-        found[f"data/masks/{name}.npy"] = found[f"data/resized/{name}/classify.npy"] / 3
-    for name, one in chosen.masked.items():
-        found[f"data/masked/{name}.npy"] = found[f"data/resized/{one.set}/classify.npy"]
     files = isic.files(chosen.data.isic2020)
-    archives = doctor.ARCHIVES + chosen.data.isic2020 * doctor.ARCHIVE_2020
-    return found | {f"data/raw/{name}": archives / len(files) for name in files}
+    share = doctor.archives(chosen.data) / len(files)
+    return doctor.arrays(chosen) | {f"data/raw/{name}": share for name in files}
 
 
 def stand_in(path: Path, length: float = 0) -> None:

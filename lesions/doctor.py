@@ -60,24 +60,35 @@ def images(data: params.Data) -> dict[str, int]:
     return found | {"merged": found["isic2019"] + data.isic2020 * (OFFICIAL["merged"] - OFFICIAL["isic2019"])}
 
 
-def needed(chosen: params.Params) -> float:
-    """Bytes of the archives and of all arrays; models come to this."""
-    source, count = chosen.data.source, images(chosen.data)
-    files = [Path(source).expanduser() / file for file in isic.files(chosen.data.isic2020)]
-    archives = 0.1e9 if source == "sample" else ARCHIVES + chosen.data.isic2020 * ARCHIVE_2020
-    if source not in ("sample", "isic") and all(file.is_file() for file in files):
-        archives = sum(file.stat().st_size for file in files)
-    planes, classify = 0.0, {}
+def archives(data: params.Data) -> float:
+    """Bytes of the archives: a folder's are weighed, the others' known."""
+    files = [Path(data.source).expanduser() / file for file in isic.files(data.isic2020)]
+    if data.source == "sample":
+        return 0.1e9
+    if data.source != "isic" and all(file.is_file() for file in files):
+        return sum(file.stat().st_size for file in files)
+    return ARCHIVES + data.isic2020 * ARCHIVE_2020
+
+
+def arrays(chosen: params.Params) -> dict[str, float]:
+    """Bytes of the pixels of each array of images and masks, by its path."""
+    count, found = images(chosen.data), {}
     for name, one in chosen.resize.items():
         for array, setting in one.arrays.items():
-            size = count[name] * setting.size[0] * setting.size[1]
-            planes += size * (4 if name == "isic2018" else 3)  # with masks
-            if array == "classify":
-                classify[name] = 3 * size
-    methods = sum(one is not None for _, one in chosen.color_correct.methods)
-    planes += methods * sum(classify[name] for name in chosen.color_correct.sets)
-    planes += sum(classify[name] / 3 for name in chosen.mask.sets)
-    return archives + planes + sum(classify[one.set] for one in chosen.masked.values())
+            area = count[name] * setting.size[0] * setting.size[1]
+            found[f"data/resized/{name}/{array}.npy"] = 3 * area
+            if name == "isic2018":
+                found[f"data/resized/{name}/{array}_masks.npy"] = area
+    classify = {name: found.get(f"data/resized/{name}/classify.npy", 0) for name in chosen.resize}
+    methods = [method for method, setting in chosen.color_correct.methods if setting is not None]
+    found |= {f"data/color/{of}-{method}.npy": classify[of] for of in chosen.color_correct.sets for method in methods}
+    found |= {f"data/masks/{of}.npy": classify[of] / 3 for of in chosen.mask.sets}
+    return found | {f"data/masked/{name}.npy": classify[one.set] for name, one in chosen.masked.items()}
+
+
+def needed(chosen: params.Params) -> float:
+    """Bytes of the archives and of all arrays; models come to this."""
+    return archives(chosen.data) + sum(arrays(chosen).values())
 
 
 def disk(wanted: float, free: float) -> str | None:

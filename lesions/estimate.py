@@ -168,27 +168,27 @@ def study_b(chosen: params.Params, count: dict) -> Iterator[Stage]:
 
 def pictures(chosen: params.Params, count: dict) -> Iterator[Stage]:
     """resize, color_correct and masked."""
+    written = doctor.arrays(chosen)
     for name, one in chosen.resize.items():
         numbers = {name: count[name]}
         if name == "merged":
             numbers = {"isic2019": count["isic2019"], "isic2020": count["merged"] - count["isic2019"]}
-        work, written = [], 0.0
+        work = []
         for of, number in numbers.items():
             mega = MEGAPIXELS["sample" if chosen.data.source == "sample" else of]
             work.append(Work(Resize(int(1e6 * mega), one.model_dump_json(), name == "isic2018"), 0, number))
-            area = sum(array.size[0] * array.size[1] for array in one.arrays.values())
-            written += number * area * (4 if name == "isic2018" else 3)
-        yield Stage(f"resize@{name}", tuple(work), written)
+        ours = sum(size for path, size in written.items() if path.startswith(f"data/resized/{name}/"))
+        yield Stage(f"resize@{name}", tuple(work), ours)
     methods = chosen.color_correct.methods
     for of in chosen.color_correct.sets:
         size = chosen.resize[of].arrays["classify"].size
         for method in (name for name, setting in methods if setting is not None):
-            kind, pixels = Color(method, methods.model_dump_json(include={method}), size), 3 * size[0] * size[1]
-            yield Stage(f"color_correct@{of}-{method}", (Work(kind, 0, count[of]),), count[of] * pixels)
+            work = Work(Color(method, methods.model_dump_json(include={method}), size), 0, count[of])
+            yield Stage(f"color_correct@{of}-{method}", (work,), written[f"data/color/{of}-{method}.npy"])
     for name, one in chosen.masked.items():
         size = chosen.resize[one.set].arrays["classify"].size
-        written = 3 * count[one.set] * size[0] * size[1]
-        yield Stage(f"masked@{name}", (Work(Masked(one.style, size), 0, count[one.set]),), written)
+        work = Work(Masked(one.style, size), 0, count[one.set])
+        yield Stage(f"masked@{name}", (work,), written[f"data/masked/{name}.npy"])
 
 
 def counted(chosen: params.Params) -> dict[str, int]:
