@@ -12,7 +12,7 @@ from torch.nn import functional
 from lesions import augment, checkpoints, classifiers, metrics, resume, splits, training, tta
 from lesions.attention import alphas
 from lesions.errors import InputError
-from lesions.feed import Feed, load, normalised, unit
+from lesions.feed import Feed, normalised, unit
 from lesions.files import read_array, read_csv
 from lesions.images import resized
 from lesions.params import Classifier, Compute
@@ -34,7 +34,7 @@ class Experiment:
         self.device = training.prepare(compute, block.seed)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
-        images = load(data / f"{block.images}.npy", len(self.table))
+        images = read_array(data / f"{block.images}.npy", len(self.table))
         generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
         self.feed = Feed([images, generated], self.device)
         roles = splits.roles(self.table, split).to_numpy()

@@ -1,25 +1,12 @@
 """Images from arrays to the device: uint8 all the way, normalised there."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lesions.errors import InputError
-from lesions.files import read_array
-
 # ImageNet's statistics, which the pretrained networks expect; of values in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-
-def load(path: Path, rows: int) -> np.memmap:
-    """An array that has a line for each of the `rows` of its table."""
-    array = read_array(path)
-    if len(array) != rows:
-        raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; run the resize stage again")
-    return array
 
 
 class Feed:

@@ -70,15 +70,21 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarr
             raise ValueError(f"{path}: {file.tell()} bytes written, {end} expected for {shape}")
 
 
-def read_array(path: Path) -> np.memmap:
-    """A .npy file as a read-only memmap; nothing is unpickled. Raises InputError for anything else."""
+def read_array(path: Path, rows: int | None = None) -> np.memmap:
+    """A .npy file as a read-only memmap, of `rows` lines (those of its table) if said; nothing is unpickled.
+
+    Raises InputError for anything else.
+    """
     remedy = "run the stage that writes it (dvc repro)"
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
+    if rows is not None and len(array) != rows:
+        raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; {remedy}")
+    return array
 
 
 def rows(array: np.memmap, start: int, stop: int) -> np.ndarray:

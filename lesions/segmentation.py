@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lesions import augment, metrics, training, unet
-from lesions.feed import Feed, load, normalised
+from lesions.feed import Feed, normalised
+from lesions.files import read_array
 from lesions.params import Compute, Optimisation
 
 
@@ -17,8 +18,8 @@ class Pairs:
 
     def __init__(self, array: Path, rows: dict[str, np.ndarray], count: int, device: torch.device) -> None:
         """`array`: the images' .npy, beside which <name>_masks.npy lies; both of `count` rows."""
-        self.pixels = load(array, count)
-        self.truth = load(array.with_name(f"{array.stem}_masks.npy"), count)
+        self.pixels = read_array(array, count)
+        self.truth = read_array(array.with_name(f"{array.stem}_masks.npy"), count)
         self.images, self.masks = Feed([self.pixels], device), Feed([self.truth[..., None]], device)
         self.rows = rows
 

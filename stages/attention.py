@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from lesions import checkpoints, classifiers, gradcam, params, splits, training
 from lesions.errors import run
-from lesions.feed import Feed, load, normalised, unit
-from lesions.files import read_csv, replacing_folder
+from lesions.feed import Feed, normalised, unit
+from lesions.files import read_array, read_csv, replacing_folder
 
 SHOWN = 6  # images, half of them melanoma
 CHECKPOINT = "accuracy"
@@ -76,7 +76,7 @@ def main() -> None:
     truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)
     pictures, maps = None, {}
     for name, of in blocks.items():
-        pixels = load(args.data / f"{of.images}.npy", len(table))
+        pixels = read_array(args.data / f"{of.images}.npy", len(table))
         model = classifiers.build(of.architecture, len(classes), None, of.dropout)
         checkpoints.load_into(model, args.models / name / f"{CHECKPOINT}.pt")
         model.to(device).eval()

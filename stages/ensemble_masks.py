@@ -16,7 +16,6 @@ import pandas as pd
 
 from lesions import metrics, params
 from lesions.errors import InputError, run
-from lesions.feed import load
 from lesions.files import read_array, read_csv, write_csv, write_json
 
 
@@ -41,7 +40,7 @@ def main() -> None:
 
     table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split"), "stages.sort")
     test = np.flatnonzero(table["split"] == "test")
-    truth = load(args.data / f"resized/isic2018/{setting.phases[-1].array}_masks.npy", len(table))[test] > 0
+    truth = read_array(args.data / f"resized/isic2018/{setting.phases[-1].array}_masks.npy", len(table))[test] > 0
     folder, tables, total = args.data / "predictions/unet34", [], np.zeros(truth.shape, np.uint32)
     for fold in setting.folds:
         found = read_array(folder / f"{fold}.npy")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lesions import checkpoints, params, training, unet
 from lesions.errors import run
-from lesions.feed import Feed, load
+from lesions.feed import Feed
 from lesions.files import new_array, read_array, read_csv, write_csv
 
 
@@ -43,7 +43,7 @@ def main() -> None:
 
     device = training.prepare(chosen.compute, 0)
     table = read_csv(args.data / f"sorted/{args.set}.csv", ("image",), "stages.sort")[["image"]]
-    pixels = load(args.data / f"resized/{args.set}/classify.npy", len(table))
+    pixels = read_array(args.data / f"resized/{args.set}/classify.npy", len(table))
     trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
     model = unet.build(chosen.segment)
     checkpoints.load_into(model, args.models / f"{chosen.mask.checkpoint}.pt")

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import EpsImagePlugin
 
-from lesions import checkpoints, checksums, doctor, feed, files, params, photographs, settings
+from lesions import checkpoints, checksums, doctor, files, params, photographs, settings
 from lesions.errors import InputError
 from tests.conftest import ROOT
 
@@ -127,7 +127,7 @@ def test_a_state_dict_runs_nothing(tmp_path, owned, zipped):
         checkpoints.load(tmp_path / "evil.pt")
 
 
-@pytest.mark.parametrize("read", [files.read_array, lambda path: feed.load(path, 1)])
+@pytest.mark.parametrize("read", [files.read_array, lambda path: files.read_array(path, 1)])
 def test_an_array_runs_nothing(tmp_path, owned, read):
     np.save(tmp_path / "evil.npy", np.array([Evil(owned)], dtype=object))
     with pytest.raises(InputError, match=r"evil\.npy: not a \.npy array"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lesions import augment, checkpoints, classifiers, experiment, feed, freezing, params, photometric, training
+from lesions import augment, checkpoints, classifiers, experiment, feed, files, freezing, params, photometric, training
 from lesions.errors import InputError
 
 COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
@@ -232,4 +232,4 @@ def test_a_weight_that_is_lost_in_the_last_step_is_named(data, monkeypatch):
 
 def test_an_array_of_another_length_is_named(data):
     with pytest.raises(InputError, match=r"classify\.npy: 80 images for 81 rows"):
-        feed.load(data / "resized/isic2019/classify.npy", 81)
+        files.read_array(data / "resized/isic2019/classify.npy", 81)
