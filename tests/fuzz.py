@@ -166,7 +166,7 @@ def read_blocks(path: Path, content: dict) -> None:
 
 def read_image(path: Path, content: bytes) -> None:
     image = photographs.decode(content, path.name)
-    assert image.mode == "RGB" and np.asarray(image).dtype == np.uint8
+    assert image.dtype == np.uint8 and image.shape[2:] == (3,)
     photographs.decode_mask(content, path.name, image.shape[:2])
 
 
