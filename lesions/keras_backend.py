@@ -5,7 +5,7 @@ trained (lesions/gan.py, lesions/base_model.py) is written on Keras alone and is
 """
 
 import os
-import random
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -28,8 +28,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class Backend(ABC):
-    """device: the name of the GPU in use, or cpu. jit_fit: whether Keras's own `fit` has to be compiled. variables: what
-    dropout draws from, where that is not among the variables of the networks."""
+    """device: the name of the GPU in use, or cpu. jit_fit: whether Keras's own `fit` has to be compiled.
+    variables: what dropout draws from, where that is not among the variables of the networks."""
 
     device: str
     jit_fit = False
@@ -123,15 +123,11 @@ class Torch(Backend):
         self.where = "cuda" if compute.device != "cpu" and found else "cpu"
         os.environ["KERAS_TORCH_DEVICE"] = self.where  # read, as the backend, at the first import of Keras
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        import keras
-
         torch.set_num_threads(compute.threads)
         torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = not compute.deterministic
-        keras.utils.clear_session()
-        seed_python(seed)
-        torch.manual_seed(seed)
+        seed_alone(seed)
         self.device = torch.cuda.get_device_name() if self.where == "cuda" else "cpu"
         self.jit = compute.compile and self.where == "cuda"
         self.variables = [TorchGenerator(self.where)]  # Keras leaves unseeded dropout to it
@@ -141,7 +137,7 @@ class Torch(Backend):
         losses = torch.compile(losses) if self.jit else losses
 
         def step(*inputs):
-            found = losses(*(torch.as_tensor(array, device=self.where) for array in inputs))
+            found = losses(*(self.tensor(array) for array in inputs))
             gradients = []
             for network, loss in zip(networks, found, strict=True):
                 weights = [variable.value for variable in network.trainable_variables]
@@ -158,9 +154,12 @@ class Torch(Backend):
 
         @torch.no_grad()
         def run(inputs):
-            return model(torch.as_tensor(inputs, device=self.where), training=False).cpu().numpy()
+            return model(self.tensor(inputs), training=False).cpu().numpy()
 
         return run
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return self.torch.as_tensor(np.ascontiguousarray(array), device=self.where)
 
 
 class TorchGenerator:
@@ -197,8 +196,7 @@ class Jax(Backend):
         gpus = [device for device in jax.devices() if device.platform == "gpu"]
         if compute.device == "cuda" and not gpus:
             raise no_gpu("JAX", "jax[cuda12]")
-        keras.utils.clear_session()
-        seed_python(seed)
+        seed_alone(seed)
         self.device = ", ".join(device.device_kind for device in gpus) or "cpu"
 
     def learner(self, networks, adams, losses, shapes):
@@ -263,10 +261,16 @@ def values(variables: Sequence["keras.Variable"]) -> list[Tensor]:
     return [variable.value for variable in variables]
 
 
-def seed_python(seed: int) -> None:
-    """What Keras draws its own seeds from. Its keras.utils.set_random_seed would import TensorFlow, where installed."""
-    random.seed(seed)
-    np.random.seed(seed)
+def seed_alone(seed: int) -> None:
+    """Start and seed Keras on another backend than TensorFlow, whose import it is refused where it is installed: Keras
+    would take seconds to ask it for the type of a shape, and beside Triton it aborts the process."""
+    import keras
+
+    sys.modules.setdefault("tensorflow", None)  # an ImportError, which Keras remembers
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    if sys.modules["tensorflow"] is None:
+        del sys.modules["tensorflow"]
 
 
 def no_gpu(name: str, package: str) -> InputError:
