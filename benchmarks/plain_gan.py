@@ -45,6 +45,7 @@ class InTurn(keras.Model):
         self.entropy = keras.losses.BinaryCrossentropy(from_logits=True)
         self.trackers = [keras.metrics.Mean(name=name) for name in ("generator", "discriminator")]
         self.compile()
+        self.built = True  # its networks are
         self.pair, self.learn = pair, LEARN[keras.backend.backend()]
 
     @property
