@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -149,8 +149,10 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def main(doc: str, rows: Callable[[str], Iterable[Row]]) -> None:
-    """A benchmark alone: its table on stdout."""
+def main(doc: str, rows: Callable[..., Iterable[Row]], **options: Sequence[str]) -> None:
+    """A benchmark alone: its table on stdout. options: what `rows` takes beside the size, and the choices."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="usual")
-    print(table(rows(parser.parse_args().size)), end="")
+    for name, choices in options.items():
+        parser.add_argument(f"--{name}", choices=choices)
+    print(table(rows(**vars(parser.parse_args()))), end="")

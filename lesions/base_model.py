@@ -6,9 +6,10 @@ of the whole model (tests/test_gan.py compares the two), at a small part of the 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 from sklearn.metrics import classification_report
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from lesions.errors import InputError
 from lesions.images import Size
 from lesions.isic import CLASSES
-from lesions.study_b import keras, tf
+from lesions.keras_backend import Backend
 
 FEATURES = 2048
 SMALLEST = 32  # the backbone halves an image five times
@@ -49,23 +50,20 @@ def load_weights(model: keras.Model, path: Path) -> None:
             raise InputError(f"{path}: not weights of {model.name} ({error}); download it again") from None
 
 
-def head(lr: float) -> keras.Model:
-    """Features N×2048 -> probabilities N×8 in the order of CLASSES."""
+def head(lr: float, jit: bool = False) -> keras.Model:
+    """Features N×2048 -> probabilities N×8 in the order of CLASSES; `jit`: whether its `fit` is compiled by XLA."""
     dense = keras.layers.Dense(len(CLASSES), activation="softmax", name="classes")
     model = keras.Sequential([keras.layers.Input((FEATURES,)), dense], name="head")
-    model.compile(keras.optimizers.SGD(lr), loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    model.compile(keras.optimizers.SGD(lr), loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
     return model
 
 
-def extractor(model: keras.Model, jit_compile: bool = False, chunk: int = 64) -> Callable:
+def extractor(model: keras.Model, backend: Backend, chunk: int = 64) -> Callable:
     """The function (images uint8 N×H×W×3, rows) -> the backbone's features of `images[rows]`, float32 len(rows)×2048.
 
-    It runs in inference mode, `chunk` images at a time, and is compiled once for chunks of any length.
+    It runs in inference mode, `chunk` images at a time.
     """
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *model.input_shape[1:]])], jit_compile=jit_compile or None)
-    def forward(pixels: tf.Tensor) -> tf.Tensor:
-        return model(pixels, training=False)
+    forward = backend.forward(model, jit=True)
 
     def features(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), FEATURES), np.float32)
@@ -77,13 +75,6 @@ def extractor(model: keras.Model, jit_compile: bool = False, chunk: int = 64) ->
         return found
 
     return features
-
-
-def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Indices below `count` without end: pass after pass in a new random order, the last batch of a pass smaller."""
-    while True:
-        order = rng.permutation(count)
-        yield from (order[start : start + batch] for start in range(0, count, batch))
 
 
 def report(labels: np.ndarray, probabilities: np.ndarray) -> dict:

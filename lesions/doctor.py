@@ -115,7 +115,7 @@ def gpus() -> list[str]:
     if not torch.cuda.is_available():
         return ["torch sees no GPU: everything runs on the CPU"]
     device = torch.cuda.get_device_properties(0)
-    from lesions.study_b import tf
+    import tensorflow as tf
 
     seen = tf.config.list_physical_devices("GPU")
     found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError")  # torch's and TensorFlow's names: neither is imported here
+SAY_NO_MEMORY = ("can't allocate memory", "RESOURCE_EXHAUSTED")  # torch on the CPU; JAX
 
 
 class InputError(Exception):
@@ -29,8 +30,10 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in FULL:
         return f"{error.filename or 'disk'}: {os.strerror(error.errno)}; make room and run again"
     if (
-        isinstance(error, MemoryError) or type(error).__name__ in NO_MEMORY or "can't allocate memory" in said
-    ):  # torch's
+        isinstance(error, MemoryError)
+        or type(error).__name__ in NO_MEMORY
+        or any(part in said for part in SAY_NO_MEMORY)
+    ):
         return f"out of memory ({said[:200]}); choose a smaller batch or smaller images in params.yaml"
     return None
 

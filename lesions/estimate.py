@@ -296,7 +296,7 @@ def main() -> None:
     planned, costs, begun = stages(chosen, counted(chosen)), {}, time.monotonic()
     modules = {False: "lesions.experiment", True: "lesions.base_model"}
     writing = measure.locking(Path("dvc.lock"))
-    startup = {keras: writing + measure.startup(module) for keras, module in modules.items()}
+    startup = {keras: writing + measure.startup(module, chosen.compute.keras) for keras, module in modules.items()}
     progress = tqdm(kinds(planned), desc="measuring", unit="kind")
     for kind in progress:
         progress.set_postfix_str(str(getattr(kind, "architecture", getattr(kind, "encoder", type(kind).__name__))))

@@ -4,13 +4,13 @@ Two departures from the listing, both marked in the README: the discriminator en
 loss takes its sigmoid output for logits; noise is an argument of the step, so that a run can be repeated.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
+import keras
 import numpy as np
+from keras import ops
 
-from lesions.files import replacing
-from lesions.study_b import keras, tf
+from lesions.keras_backend import Backend, Step, Tensor
 
 SIDE = 64
 MOMENTUM = 0.8
@@ -18,8 +18,6 @@ LEAK = 0.2
 DROPOUT = 0.25
 Draw = Callable[[np.ndarray], np.ndarray]
 Adams = tuple[keras.optimizers.Adam, keras.optimizers.Adam]  # the generator's, the discriminator's
-Stateful = keras.Model | keras.optimizers.Optimizer
-Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def generator(latent: int) -> keras.Model:
@@ -56,11 +54,11 @@ def discriminator() -> keras.Model:
     return keras.Sequential(stack, name="discriminator")
 
 
-def losses(real: tf.Tensor, fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy of the generator and of the discriminator, from the logits of real and generated images."""
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
-    of_generator = entropy(tf.ones_like(fake), fake)
-    of_discriminator = entropy(tf.ones_like(real), real) + entropy(tf.zeros_like(fake), fake)
+    of_generator = entropy(ops.ones_like(fake), fake)
+    of_discriminator = entropy(ops.ones_like(real), real) + entropy(ops.zeros_like(fake), fake)
     return of_generator, of_discriminator
 
 
@@ -72,46 +70,17 @@ def adams(makes: keras.Model, judges: keras.Model, lr: float, beta1: float) -> A
     return pair
 
 
-def save_state(parts: Sequence[Stateful], path: Path, **more: np.ndarray) -> None:
-    """All that a training changes (weights, moments, the seeds of dropout), and `more`, as one .npz."""
-    values = {f"v{number}": np.asarray(v) for number, v in enumerate(variables(parts))}
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **values, **more)
+def train_step(makes: keras.Model, judges: keras.Model, pair: Adams, backend: Backend) -> Step:
+    """The step (images n×64×64×3, noise m×latent) -> losses of generator and discriminator.
 
-
-def load_state(parts: Sequence[Stateful], path: Path) -> dict[str, np.ndarray]:
-    """Give `parts` what save_state wrote; returns the rest of it."""
-    with np.load(path, allow_pickle=False) as held:
-        for number, variable in enumerate(variables(parts)):
-            variable.assign(held[f"v{number}"])
-        return {name: held[name] for name in held.files if not name.startswith("v")}
-
-
-def variables(parts: Sequence[Stateful]) -> list[keras.Variable]:
-    return [variable for part in parts for variable in part.variables]
-
-
-def train_step(makes: keras.Model, judges: keras.Model, pair: Adams, jit_compile: bool = False) -> Step:
-    """The compiled step (images n×64×64×3, noise m×latent) -> losses of generator and discriminator.
-
-    Both networks learn from one forward pass, each by its own Adam. n and m may differ and vary: one trace serves all.
+    Both networks learn from one forward pass, each by its own Adam. n and m may differ and vary.
     """
-    adam_makes, adam_judges = pair
-    signature = [tf.TensorSpec([None, *shape[1:]]) for shape in (judges.input_shape, makes.input_shape)]
 
-    @tf.function(input_signature=signature, jit_compile=jit_compile or None)
-    def step(images: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape_makes, tf.GradientTape() as tape_judges:
-            generated = makes(noise, training=True)
-            real, fake = judges(images, training=True), judges(generated, training=True)
-            loss_makes, loss_judges = losses(real, fake)
-        gradients_makes = tape_makes.gradient(loss_makes, makes.trainable_variables)
-        gradients_judges = tape_judges.gradient(loss_judges, judges.trainable_variables)
-        adam_makes.apply(gradients_makes)
-        adam_judges.apply(gradients_judges)
-        return loss_makes, loss_judges
+    def both(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        generated = makes(noise, training=True)
+        return losses(judges(images, training=True), judges(generated, training=True))
 
-    return step
+    return backend.learner((makes, judges), pair, both, (judges.input_shape, makes.input_shape))
 
 
 def from_pixels(pixels: np.ndarray) -> np.ndarray:
@@ -124,12 +93,9 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
     return np.rint((np.asarray(images) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
-def drawer(makes: keras.Model, chunk: int = 64) -> Draw:
-    """The compiled function noise N×`latent` -> images, uint8 N×64×64×3, by `makes` in inference mode."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *makes.input_shape[1:]])])
-    def forward(noise: tf.Tensor) -> tf.Tensor:
-        return makes(noise, training=False)
+def drawer(makes: keras.Model, backend: Backend, chunk: int = 64) -> Draw:
+    """The function noise N×`latent` -> images, uint8 N×64×64×3, by `makes` in inference mode."""
+    forward = backend.forward(makes)
 
     def draw(noise: np.ndarray) -> np.ndarray:
         parts = [forward(noise[start : start + chunk]) for start in range(0, len(noise), chunk)]

@@ -274,25 +274,29 @@ def timed(work: Callable[[], object], images: int) -> float:
 
 
 def generator(kind: Gan, compute: params.Compute) -> Cost:
+    from lesions import keras_backend
+
+    backend = keras_backend.begin(compute, 0)
     from lesions import gan, study_b
 
-    study_b.set_up(compute, 0)
     makes, judges = gan.generator(kind.latent), gan.discriminator()
-    step = gan.train_step(makes, judges, gan.adams(makes, judges, 1e-4, 0.5), study_b.jit(compute))
+    step = gan.train_step(makes, judges, gan.adams(makes, judges, 1e-4, 0.5), backend)
     real, rng = gan.from_pixels(pixels(kind.batch, (gan.SIDE, gan.SIDE))), np.random.default_rng(0)
-    noise, draw = rng.standard_normal((kind.batch, kind.latent), np.float32), gan.drawer(makes)
-    state = 4.0 * sum(np.prod(v.shape) for v in gan.variables((makes, judges)))
-    train = timed(lambda: [np.asarray(loss) for loss in step(real, noise)], kind.batch)
+    noise, draw = rng.standard_normal((kind.batch, kind.latent), np.float32), gan.drawer(makes, backend)
+    state = 4.0 * sum(np.prod(v.shape) for v in study_b.variables((makes, judges)))
+    train = timed(lambda: [float(loss) for loss in step(real, noise)], kind.batch)
     return Cost(train, timed(lambda: draw(noise), kind.batch), peak(False), state)
 
 
 def base_model(kind: BaseModel, compute: params.Compute) -> Cost:
-    from lesions import base_model, study_b
+    from lesions import keras_backend
 
-    study_b.set_up(compute, 0)
-    features = base_model.extractor(base_model.backbone(kind.size, None), study_b.jit(compute))
+    backend = keras_backend.begin(compute, 0)
+    from lesions import base_model
+
+    features = base_model.extractor(base_model.backbone(kind.size, None), backend)
     images = pixels(16, kind.size)
-    head, rng = base_model.head(0.01), np.random.default_rng(0)
+    head, rng = base_model.head(0.01, backend.jit_fit), np.random.default_rng(0)
     x, y = rng.random((kind.batch, base_model.FEATURES), np.float32), np.eye(len(CLASSES), dtype=np.float32)
     one_hot = y[rng.integers(0, len(CLASSES), kind.batch)]
     predict = timed(lambda: features(images, np.arange(len(images))), len(images))
@@ -381,10 +385,10 @@ def measured(kind: Kind, compute: params.Compute) -> Cost:
     return found
 
 
-def startup(module: str) -> float:
-    """Seconds until a stage that imports `module` begins to work."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True)
+def startup(module: str, backend: str) -> float:
+    """Seconds until a stage that imports `module` begins to work; `backend`: Keras's, where it imports that."""
+    start, environment = time.perf_counter(), os.environ | {"KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True, env=environment)
     return time.perf_counter() - start
 
 

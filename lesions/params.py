@@ -105,6 +105,7 @@ class Compute(Section):
     amp: bool
     compile: bool
     deterministic: bool
+    keras: Literal["tensorflow", "torch", "jax"] = "tensorflow"  # the backend of study B
 
 
 class Phase(Section):

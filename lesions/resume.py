@@ -27,7 +27,7 @@ STORE = Path(".checkpoints")
 EVERY = 60.0  # seconds of work that a kill may cost; LESIONS_CHECKPOINT_EVERY in the environment says otherwise
 SHARE = 50  # and at least so many times what writing the last checkpoint took
 WHAT, DONE = "what.json", "done"
-LIBRARIES = ("keras", "numpy", "segmentation_models_pytorch", "tensorflow", "torch", "torchvision")
+LIBRARIES = ("jax", "keras", "numpy", "segmentation_models_pytorch", "tensorflow", "torch", "torchvision")
 
 
 class Run:

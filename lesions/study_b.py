@@ -1,66 +1,30 @@
-"""What study B's two stages share: TensorFlow quiet and reproducible, the images they read, models saved stably.
-
-Keras and TensorFlow come from here (`from lesions.study_b import keras, tf`), so that the settings below are made
-before their first import.
-"""
+"""What study B's two stages share: the images they read, models and the state of a training saved stably."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
-
-import keras
-import tensorflow as tf
-
 from lesions.errors import InputError
 from lesions.files import read_array, read_csv, replacing
 from lesions.isic import CLASSES
-from lesions.params import Compute
+
+if TYPE_CHECKING:  # else after its backend is chosen: lesions/keras_backend.py
+    import keras
+
+    from lesions.keras_backend import Backend
+
+    Stateful = keras.Model | keras.optimizers.Optimizer | Backend
 
 EPOCH = "1980-01-01@00:00:00"  # the zip format's first day
 SHARED = r'(?<="shared_object_id": )\d+'
-
-
-def set_up(compute: Compute, seed: int) -> None:
-    """Device, threads, seeds and determinism; to be called before TensorFlow's first operation.
-
-    Raises InputError for the device cuda where there is none.
-    """
-    if compute.device == "cuda" and not tf.config.list_physical_devices("GPU"):
-        raise InputError(
-            "params.yaml: compute.device: cuda, but TensorFlow sees no GPU here; choose auto or cpu, or install "
-            "tensorflow[and-cuda]"
-        )
-    if compute.device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    threading = tf.config.threading
-    if threading.get_intra_op_parallelism_threads() != compute.threads:
-        threading.set_intra_op_parallelism_threads(compute.threads)
-        threading.set_inter_op_parallelism_threads(compute.threads)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    if compute.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-
-def jit(compute: Compute) -> bool:
-    """Whether to compile with XLA: where compute.compile asks for it, on CUDA only."""
-    return compute.compile and bool(tf.config.get_visible_devices("GPU"))
-
-
-def device_name() -> str:
-    """The GPUs that TensorFlow sees, or cpu."""
-    gpus = tf.config.get_visible_devices("GPU")
-    return ", ".join(tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus) or "cpu"
 
 
 def read_set(table: Path, images: Path) -> tuple[pd.DataFrame, np.ndarray]:
@@ -82,7 +46,7 @@ def read_images(path: Path) -> np.ndarray:
     return pixels
 
 
-def save_model(model: keras.Model, path: Path) -> None:
+def save_model(model: "keras.Model", path: Path) -> None:
     """Save as .keras, with the same bytes for the same model.
 
     Keras puts the time into the zip and metadata.json, and memory addresses, as names of shared objects, into
@@ -107,9 +71,28 @@ def numbered(config: str) -> str:
     return re.sub(SHARED, lambda found: str(addresses.index(found[0]) + 1), config)
 
 
-def save_weights(model: keras.Model, path: Path) -> None:
+def save_weights(model: "keras.Model", path: Path) -> None:
     """Save as .weights.h5, which carries no dates."""
     with tempfile.TemporaryDirectory() as folder, replacing(path) as part:
         named = Path(folder) / "model.weights.h5"
         model.save_weights(named)
         shutil.copyfile(named, part)
+
+
+def save_state(parts: Sequence["Stateful"], path: Path, **more: np.ndarray) -> None:
+    """All that a training changes (weights, moments, the seeds of dropout), and `more`, as one .npz."""
+    values = {f"v{number}": np.asarray(v) for number, v in enumerate(variables(parts))}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **values, **more)
+
+
+def load_state(parts: Sequence["Stateful"], path: Path) -> dict[str, np.ndarray]:
+    """Give `parts` what save_state wrote; returns the rest of it."""
+    with np.load(path, allow_pickle=False) as held:
+        for number, variable in enumerate(variables(parts)):
+            variable.assign(held[f"v{number}"])
+        return {name: held[name] for name in held.files if not name.startswith("v")}
+
+
+def variables(parts: Sequence["Stateful"]) -> list["keras.Variable"]:
+    return [variable for part in parts for variable in part.variables]

@@ -16,6 +16,7 @@ import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from lesions import errors, gan, params, resume
+from lesions import errors, keras_backend, params, resume
 from lesions.errors import InputError
 from lesions.files import new_array, replacing, replacing_folder, write_csv
 from lesions.splits import roles
-from lesions.study_b import device_name, jit, read_set, save_model, set_up
+from lesions.study_b import load_state, read_set, save_model, save_state
+
+if TYPE_CHECKING:  # else after its backend is chosen: see main
+    from lesions import gan
+    from lesions.study_b import Stateful
 
 GRID = 7  # rows and columns of a preview
 MARGIN = 16
@@ -48,22 +53,22 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndar
 
 
 def train(
-    step: gan.Step, draw: gan.Draw, real: np.ndarray, setting: params.AugmentGan, run: resume.Run,
-    parts: Sequence[gan.Stateful],
+    step: keras_backend.Step, draw: "gan.Draw", real: np.ndarray, setting: params.AugmentGan, run: resume.Run,
+    parts: Sequence["Stateful"],
 ) -> pd.DataFrame:  # fmt: skip
     """Train by `step` on `real` (float32 n×64×64×3) and leave previews by `draw` in `run`; the losses by epoch.
 
-    `parts`: the networks and optimizers behind `step`, whose state is saved in `run`, and taken from there.
+    `parts`: the networks, optimizers and backend behind `step`, whose state is saved in `run`, and taken from there.
     """
     shown = np.random.default_rng([setting.seed, PREVIEW]).standard_normal((GRID * GRID, setting.latent), np.float32)
     held = run.folder / STATE
-    history = gan.load_state(parts, held)["losses"].tolist() if held.exists() else []
+    history = load_state(parts, held)["losses"].tolist() if held.exists() else []
     with tqdm(total=setting.epochs, initial=len(history), desc=f"gan {setting.label}", unit="epoch") as progress:
         for epoch in range(len(history) + 1, setting.epochs + 1):
             rng, steps = np.random.default_rng([setting.seed, BATCHES, epoch]), []
             for batch in batches(len(real), setting.batch, rng):
                 steps.append(step(real[batch], rng.standard_normal((setting.batch, setting.latent), np.float32)))
-            history.append(np.mean(np.array(steps, dtype=np.float64), axis=0).tolist())
+            history.append(np.mean([[float(loss) for loss in pair] for pair in steps], axis=0).tolist())
             if not np.isfinite(history[-1]).all():
                 raise InputError(
                     f"params.yaml: augment_gan: a loss is not finite in epoch {epoch}; expected a smaller lr"
@@ -74,7 +79,7 @@ def train(
                 with replacing(run.folder / PREVIEWS / f"epoch-{epoch:04d}.png") as part:
                     Image.fromarray(grid(draw(shown))).save(part, "PNG")
             if run.due():
-                run.save(lambda folder: gan.save_state(parts, folder / STATE, losses=np.array(history)))
+                run.save(lambda folder: save_state(parts, folder / STATE, losses=np.array(history)))
     table = pd.DataFrame(history, columns=NETWORKS)
     table.insert(0, "epoch", range(1, len(table) + 1))
     return table
@@ -121,6 +126,8 @@ def main() -> None:
     args = parser.parse_args()
     read = params.read("augment_gan", "compute")
     setting, compute = read.augment_gan, read.compute
+    backend = keras_backend.begin(compute, setting.seed)
+    from lesions import gan
 
     table, images = read_set(args.table, args.images)
     height, width = images.shape[1:3]
@@ -133,12 +140,11 @@ def main() -> None:
             f"expected one batch of {setting.batch} at least: use more images or a smaller augment_gan.batch"
         )
 
-    set_up(compute, setting.seed)
     makes, judges = gan.generator(setting.latent), gan.discriminator()
     pair = gan.adams(makes, judges, setting.lr, setting.beta1)
-    step, draw = gan.train_step(makes, judges, pair, jit(compute)), gan.drawer(makes)
-    with resume.begin("augment_gan", [setting, compute], [args.table, args.images], device_name()) as run:
-        history = train(step, draw, gan.from_pixels(real), setting, run, (makes, judges, *pair))
+    step, draw = gan.train_step(makes, judges, pair, backend), gan.drawer(makes, backend)
+    with resume.begin("augment_gan", [setting, compute], [args.table, args.images], backend.device) as run:
+        history = train(step, draw, gan.from_pixels(real), setting, run, (makes, judges, *pair, backend))
         with replacing_folder(args.plots / PREVIEWS) as previews:
             shutil.copytree(run.folder / PREVIEWS, previews, dirs_exist_ok=True)
     save_model(makes, args.models / "generator.keras")

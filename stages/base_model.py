@@ -17,18 +17,22 @@ predictions; `shuffled_labels` repeats that, so that its .30 can be seen beside 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lesions import base_model, params
+from lesions import keras_backend, params
 from lesions.errors import InputError, run
 from lesions.files import write_csv, write_json
 from lesions.images import resized
 from lesions.isic import CLASSES
 from lesions.splits import roles
-from lesions.study_b import jit, keras, read_images, read_set, save_weights, set_up
+from lesions.study_b import read_images, read_set, save_weights
+
+if TYPE_CHECKING:  # else after its backend is chosen: see main
+    import keras
 
 VALIDATION_BATCH = 32  # flow_from_directory's default, which the paper's validation used
 TRAINING, VALIDATION, SHUFFLE = range(3)  # what the seed's three random streams are for
@@ -36,14 +40,23 @@ TRAINING, VALIDATION, SHUFFLE = range(3)  # what the seed's three random streams
 Part = tuple[np.ndarray, np.ndarray]  # features float32 N×2048, labels N as indices into CLASSES
 
 
+def shuffled_passes(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Indices below `count` without end: pass after pass in a new random order, the last batch of a pass smaller."""
+    while True:
+        order = rng.permutation(count)
+        yield from (order[start : start + batch] for start in range(0, count, batch))
+
+
 def batches(part: Part, batch: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features and one-hot labels, without end."""
-    for rows in base_model.shuffled_passes(len(part[0]), batch, rng):
+    for rows in shuffled_passes(len(part[0]), batch, rng):
         yield part[0][rows], np.eye(len(CLASSES), dtype=np.float32)[part[1][rows]]
 
 
-def train(head: keras.Model, training: Part, test: Part, recipe: params.BaseModelRecipe) -> pd.DataFrame:
+def train(head: "keras.Model", training: Part, test: Part, recipe: params.BaseModelRecipe) -> pd.DataFrame:
     """Train `head`; returns loss and accuracy by epoch."""
+    import keras
+
     train_rng, validation_rng = (np.random.default_rng([recipe.seed, use]) for use in (TRAINING, VALIDATION))
     with tqdm(total=recipe.epochs, desc="head", unit="epoch") as done:
 
@@ -87,6 +100,8 @@ def main() -> None:
     args = parser.parse_args()
     read = params.read(f"base_models.{args.name}", "base_model", "compute")
     chosen, recipe, compute = read.base_models, read.base_model, read.compute
+    backend = keras_backend.begin(compute, recipe.seed)
+    from lesions import base_model
 
     table, images = read_set(args.table, args.data / f"{chosen.images}.npy")
     generated = read_images(args.data / "generated" / f"{chosen.generated}.npy")
@@ -96,10 +111,9 @@ def main() -> None:
     if not len(training) or not len(test):
         raise InputError(f"{args.table}: {len(training)} training and {len(test)} test images; expected some of each")
 
-    set_up(compute, recipe.seed)
     size = images.shape[1:3]
     weights = None if recipe.weights == "none" else args.data / "weights" / recipe.weights
-    features = base_model.extractor(base_model.backbone(size, weights), jit(compute))
+    features = base_model.extractor(base_model.backbone(size, weights), backend)
     found = features(images, np.concatenate([training, test]))
     added = features(resized(generated, size), np.arange(len(generated)))
     added_labels = np.array([CLASSES.index(chosen.generated) for _ in added], labels.dtype)  # none.npy holds no image
@@ -109,7 +123,7 @@ def main() -> None:
     )
     test_part = (found[len(training) :], labels[test])
 
-    head = base_model.head(recipe.lr)
+    head = base_model.head(recipe.lr, backend.jit_fit)
     history = train(head, train_part, test_part, recipe)
     probabilities = head.predict(test_part[0], verbose=0)
     shuffled = np.random.default_rng([recipe.seed, SHUFFLE]).permutation(labels[test])

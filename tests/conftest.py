@@ -18,6 +18,8 @@ from lesions import isic
 # The official scorer imports this for its reading of zips, which no test uses; it would have to be compiled.
 sys.modules.setdefault("zipfile_deflate64", zipfile)
 
+os.environ["KERAS_BACKEND"] = "tensorflow"  # of this process, whoever imports Keras first
+
 ROOT = Path(__file__).resolve().parent.parent
 FULL_CSVS = Path(os.environ.get("ISIC_CSVS", ROOT.parent / "shared/isic/full_csv"))
 

@@ -122,10 +122,20 @@ def out_of_memory_on_the_gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+def out_of_memory_in_jax() -> None:
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes.")
+
+
 @pytest.mark.parametrize(
     "allocate",
-    [lambda: bytearray(2**62), lambda: np.empty(2**60, np.uint8), lambda: torch.empty(2**58), out_of_memory_on_the_gpu],
-    ids=["Python", "numpy", "torch", "CUDA"],
+    [
+        lambda: bytearray(2**62),
+        lambda: np.empty(2**60, np.uint8),
+        lambda: torch.empty(2**58),
+        out_of_memory_on_the_gpu,
+        out_of_memory_in_jax,
+    ],
+    ids=["Python", "numpy", "torch", "CUDA", "JAX"],
 )
 def test_too_little_memory_is_one_line(capsys, allocate):
     with pytest.raises(SystemExit) as done:

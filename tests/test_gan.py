@@ -2,27 +2,33 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from itertools import pairwise
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
+import torch
 import yaml
 from PIL import Image
 
-from lesions import base_model, gan
+from lesions import base_model, gan, keras_backend
 from lesions.errors import InputError
 from lesions.files import read_json
 from lesions.isic import CLASSES
 from lesions.params import Compute, Params
-from lesions.study_b import keras, read_images, read_set, save_model, save_weights, set_up, tf
+from lesions.study_b import read_images, read_set, save_model, save_state, save_weights
 from stages import augment_gan
 from stages import base_model as base_model_stage
+from tests import first_losses
 
 ROOT = Path(__file__).parents[1]
 COMPUTE = Compute(threads=2, amp=True, compile=False, deterministic=True)
@@ -33,8 +39,8 @@ POISON = 255  # every pixel of every test image
 
 
 @pytest.fixture(autouse=True)
-def seeded():
-    set_up(COMPUTE, 0)
+def backend():
+    return keras_backend.begin(COMPUTE, 0)
 
 
 @pytest.fixture
@@ -81,17 +87,25 @@ def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_a_gpu_that_tensorflow_does_not_see_is_one_line(monkeypatch):
+@pytest.mark.parametrize(("name", "says"), [("tensorflow", "TensorFlow"), ("torch", "torch")])
+def test_a_gpu_that_is_not_seen_is_one_line(monkeypatch, name, says):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    with pytest.raises(InputError, match=r"compute\.device: cuda, but TensorFlow sees no GPU here; choose auto or cpu"):
-        set_up(COMPUTE.model_copy(update={"device": "cuda"}), 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=rf"compute\.device: cuda, but {says} sees no GPU here; choose auto or cpu"):
+        keras_backend.BACKENDS[name](COMPUTE.model_copy(update={"device": "cuda"}), 0)
+
+
+def test_a_backend_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setattr(keras_backend, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"compute\.keras: jax is not installed; pip install jax, or choose another"):
+        keras_backend.begin(COMPUTE.model_copy(update={"keras": "jax"}), 0)
 
 
 def test_gpus_are_hidden_from_tensorflow_where_the_cpu_is_asked_for(monkeypatch):
     hidden = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
-    set_up(COMPUTE.model_copy(update={"device": "cpu"}), 0)
-    set_up(COMPUTE, 0)
+    keras_backend.begin(COMPUTE.model_copy(update={"device": "cpu"}), 0)
+    keras_backend.begin(COMPUTE, 0)
     assert hidden == [([], "GPU")]
 
 
@@ -189,7 +203,7 @@ class TestParts:
         expected[16:26, 16:36] = expected[16:26, 52:72] = expected[42:52, 16:36] = 0
         assert np.array_equal(picture, expected)
 
-    def test_saved_model_is_stable_and_safe(self, tmp_path, rng):
+    def test_saved_model_is_stable_and_safe(self, tmp_path, rng, backend):
         for name in ("one", "two"):
             makes = gan.generator(10)
             save_model(makes, tmp_path / f"{name}.keras")
@@ -202,7 +216,7 @@ class TestParts:
         loaded = keras.models.load_model(tmp_path / "one.keras", safe_mode=True)
         assert same(loaded.get_weights(), makes.get_weights())
         noise = rng.standard_normal((3, 10), np.float32)
-        assert np.array_equal(gan.drawer(loaded)(noise), gan.drawer(makes)(noise))
+        assert np.array_equal(gan.drawer(loaded, backend)(noise), gan.drawer(makes, backend)(noise))
 
     def test_read_set(self, tmp_path):
         root = place(tmp_path, 8)
@@ -244,7 +258,7 @@ def gan_run(tmp_path_factory):
 
 
 class TestAugmentGan:
-    def test_outputs(self, gan_run):
+    def test_outputs(self, gan_run, backend):
         root = gan_run[0]
         generated = np.load(root / "data/generated/AK.npy")
         assert (generated.shape, generated.dtype) == ((7, 64, 64, 3), np.uint8)
@@ -258,7 +272,7 @@ class TestAugmentGan:
             assert (preview.mode, preview.size) == ("RGB", (16 + 7 * 80, 16 + 7 * 80))
         loaded = keras.models.load_model(root / "models/gan/generator.keras", safe_mode=True)
         noise = np.random.default_rng([0, augment_gan.GENERATED]).standard_normal((7, 10), np.float32)
-        assert np.array_equal(gan.drawer(loaded)(noise), generated)
+        assert np.array_equal(gan.drawer(loaded, backend)(noise), generated)
 
     def test_both_learn(self, gan_run):
         """In one trace, though the last batch is smaller."""
@@ -318,7 +332,7 @@ class TestBackbone:
         whole.compile(keras.optimizers.SGD(1e-4), loss="categorical_crossentropy", jit_compile=False)
         for model in (head, whole):
             model.layers[-1].set_weights([0.01 * np.random.default_rng(1).standard_normal((2048, 8)), np.zeros(8)])
-        found = base_model.extractor(backbone, chunk=4)(pixels, rows)
+        found = base_model.extractor(backbone, keras_backend.begin(COMPUTE, 0), chunk=4)(pixels, rows)
         return head, found, whole, keras.applications.resnet.preprocess_input(pixels[rows].astype(np.float32))
 
     def test_head_on_features_predicts_as_the_whole_model(self, both):
@@ -390,7 +404,7 @@ class TestReport:
         assert found["weighted"]["recall"] == pytest.approx(found["accuracy"])
 
     def test_shuffled_passes_go_on(self, rng):
-        passes = base_model.shuffled_passes(10, 4, rng)
+        passes = base_model_stage.shuffled_passes(10, 4, rng)
         found = [next(passes) for _ in range(6)]
         assert [len(batch) for batch in found] == [4, 4, 2] * 2
         for start in (0, 3):
@@ -450,7 +464,7 @@ class TestBaseModel:
         """2 epochs of 2 steps of 3 over 9 images: the fourth batch opens the second pass."""
         drawn = []
 
-        def recorded(count, batch, rng, passes=base_model.shuffled_passes):
+        def recorded(count, batch, rng, passes=base_model_stage.shuffled_passes):
             for rows in passes(count, batch, rng):
                 drawn.append(rows)
                 yield rows
@@ -462,7 +476,7 @@ class TestBaseModel:
         one, two = base_model.head(0.01), base_model.head(0.01)
         two.set_weights(one.get_weights())
         base_model_stage.train(one, part, part, recipe)
-        monkeypatch.setattr(base_model, "shuffled_passes", recorded)
+        monkeypatch.setattr(base_model_stage, "shuffled_passes", recorded)
         rows = base_model_stage.batches(part, 3, np.random.default_rng([0, base_model_stage.TRAINING]))
         for _ in range(4):
             two.train_on_batch(*next(rows))
@@ -487,3 +501,71 @@ class TestBaseModel:
     def test_missing_generated_images(self, tmp_path):
         with pytest.raises(InputError, match=r"AK.npy: not found; run "):
             call(base_model_stage, place(tmp_path, 32), "base_64_ak")
+
+
+LOADED = "import sys; print(*[name for name in ('tensorflow', 'torch', 'jax') if name in sys.modules])"
+STAGE = f"from stages import {{0}} as stage; stage.main(); {LOADED}"
+CUT_OFF = """
+import os
+from lesions import resume
+from stages import augment_gan
+
+save = resume.Run.save
+resume.Run.save = lambda run, write: (save(run, write), os._exit(9))
+augment_gan.main()
+"""
+
+
+def alone(code: str, folder: Path, *arguments: str, rc: int = 0, **environment: str) -> str:
+    """What `code` says in a process of its own: a process has one backend."""
+    environment = (
+        os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TQDM_DISABLE": "1"} | environment
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == rc, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+class TestBackends:
+    @pytest.fixture(params=["torch", "jax"])
+    def other(self, request):
+        if request.param == "jax":
+            pytest.importorskip("jax")
+        return request.param
+
+    @pytest.mark.parametrize(("stage", "name"), [("augment_gan", ()), ("base_model", ("base_64",))])
+    def test_the_stages_load_one_backend_and_repeat_their_bytes(self, tmp_path, other, stage, name):
+        root, found = place(tmp_path, 64, compute={"keras": other}), []
+        for _ in range(2):
+            assert alone(STAGE.format(stage), root, *name).split()[-1:] == [other]
+            found.append(digests(root))
+        assert found[0] == found[1] and len(found[0]) > 7
+
+    @pytest.mark.parametrize(("stage", "name"), [("augment_gan", ()), ("base_model", ("base_64",))])
+    def test_tensorflow_loads_no_torch(self, tmp_path, stage, name):
+        root = place(tmp_path, 64, augment_gan={"epochs": 1})
+        assert alone(STAGE.format(stage), root, *name).split() == ["tensorflow"]
+
+    def test_a_run_that_was_cut_off_ends_with_the_same_bytes(self, tmp_path, other):
+        whole, cut = (place(tmp_path / name, 64, compute={"keras": other}) for name in ("whole", "cut"))
+        alone(STAGE.format("augment_gan"), whole)
+        alone(CUT_OFF, cut, rc=9, LESIONS_CHECKPOINT_EVERY="0")
+        assert list(cut.glob(".checkpoints/augment_gan/*/state.npz"))
+        alone(STAGE.format("augment_gan"), cut)
+        outputs = [
+            {name: sha for name, sha in digests(root).items() if not name.startswith(".checkpoints")}
+            for root in (whole, cut)
+        ]
+        assert outputs[0] == outputs[1] and len(outputs[0]) > 10
+
+    def test_the_losses_are_tensorflows(self, tmp_path, backend, other):
+        """From the same weights, to the tolerance of sums in another order."""
+        expected = first_losses.of(backend, lambda parts: save_state(parts, tmp_path / "state.npz"))
+        compute = COMPUTE.model_copy(update={"keras": other})
+        code = "from tests import first_losses; first_losses.main()"
+        found = json.loads(alone(code, tmp_path, compute.model_dump_json()).splitlines()[-1])
+        assert np.array(found) == pytest.approx(np.array(expected), rel=1e-3)
+        assert np.ptp(expected, axis=0).min() > 0.01
