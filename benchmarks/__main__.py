@@ -18,7 +18,7 @@ from benchmarks import common
 from lesions.errors import run
 from lesions.files import replacing
 
-NAMES = ("prepare", "step", "feed", "peers", "gan", "startup", "dag")
+NAMES = ("prepare", "step", "feed", "peers", "gan", "startup", "dag", "jobs")
 INTRO = """# How fast
 
 Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size); nothing here is typed.

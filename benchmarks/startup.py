@@ -1,5 +1,6 @@
 """What a stage costs before it begins: `python -m stages.<name> --help`, over importing in a bare Python the heaviest
-of what the stage loads: TensorFlow, torch, or pandas where neither."""
+of what the stage loads: TensorFlow, torch, or pandas where neither. The two Keras stages load the backend that
+params.yaml names after this, once they have read it."""
 
 import subprocess
 import sys
