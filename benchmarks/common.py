@@ -19,6 +19,8 @@ from time import perf_counter, sleep
 
 import numpy as np
 
+from lesions.cores import usable
+
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("small", "usual", "full")  # of a benchmark: seconds, minutes, the sizes of the claims
 PACKAGES = ("numpy", "pillow", "torch", "torchvision", "timm", "tensorflow", "keras", "dvc")
@@ -128,13 +130,12 @@ def machine() -> str:
     if info.exists():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpus = "no GPU"
     if shutil.which("nvidia-smi"):
         asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         gpus = "; ".join(subprocess.run(asked, capture_output=True, text=True).stdout.split("\n")[:-1]) or gpus
-    return f"{cpu}, {cores} cores, {memory:.0f} GiB, {gpus}; load {os.getloadavg()[0]:.1f} at the start"
+    return f"{cpu}, {usable()} cores, {memory:.0f} GiB, {gpus}; load {os.getloadavg()[0]:.1f} at the start"
 
 
 def versions() -> str:

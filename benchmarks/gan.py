@@ -4,7 +4,7 @@ The same networks, optimizers, images, noise and batch, under model.fit (benchma
 of keras.io's example: the discriminator learns from one generated batch, then the generator from another. `at once` has
 our mathematics, both from one pass, so that its losses can be held to ours under the same seed; those of `in turn`
 cannot, because its generator is judged by a discriminator that has already learnt. Op determinism
-(compute.deterministic) is on for all: TensorFlow cannot switch it off again. The backend is compute.keras of
+(compute.deterministic) is on for all: TensorFlow cannot switch it off again. The backend is keras.backend of
 params.yaml, or --backend.
 """
 
@@ -33,8 +33,8 @@ def rows(size: str, backend: str | None = None) -> list[Row]:
     of = SIZES[size]
     chosen = params.load(ROOT / "params.yaml")
     setting, compute = chosen.augment_gan, chosen.compute
-    compute = compute.model_copy(update={"keras": backend or compute.keras})
-    held = keras_backend.begin(compute, setting.seed)
+    backend = backend or chosen.keras.backend
+    held = keras_backend.begin(backend, compute, setting.seed)
     import keras
 
     from benchmarks import plain_gan
@@ -63,7 +63,7 @@ def rows(size: str, backend: str | None = None) -> list[Row]:
 
     seconds = timed({"ours": ours, "in turn": lambda: fit(in_turn), "at once": lambda: fit(at_once)}, of.rounds)
     each = {who: f"{number(count / float(np.median(found)))} images/s" for who, found in seconds.items()}
-    n = f"{compute.keras}, {of.rounds} rounds of {of.steps} steps of {of.batch}"
+    n = f"{backend}, {of.rounds} rounds of {of.steps} steps of {of.batch}"
 
     few = real[:4], noises[0][:4], noises[0][:4]
     step = gan.train_step(*parts(), held)

@@ -5,7 +5,6 @@ training outweighs its start. In each round both run the folds anew, one by one 
 full where there are four cores. Checked: both leave the same dvc.lock.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.common import ROOT, Row, duration, environment, figure, main, ratio, timed
+from lesions.cores import usable
 from lesions.settings import overlaid
 
 FOLDS = [f"cross_validate@residual-{fold}" for fold in range(1, 5)]
@@ -34,7 +34,7 @@ class Size:
     rounds: int
 
 
-SIZES = {"small": Size(2, 1, 2, 1), "usual": Size(4, 8, 2, 2), "full": Size(4, 16, min(4, os.cpu_count() or 1), 3)}
+SIZES = {"small": Size(2, 1, 2, 1), "usual": Size(4, 8, 2, 2), "full": Size(4, 16, min(4, usable()), 3)}
 
 
 def rows(size: str) -> list[Row]:
@@ -71,7 +71,7 @@ def rows(size: str) -> list[Row]:
         seconds = timed({"at once": at_once, "serial": one_by_one}, of.rounds, warm=0)
         equal = (serial / "dvc.lock").read_bytes() == (parallel / "dvc.lock").read_bytes()
     each = {who: duration(float(found.mean())) for who, found in seconds.items()}
-    n = f"{of.rounds} rounds of {len(folds)} folds of {of.epochs} epochs, {os.cpu_count()} cores"
+    n = f"{of.rounds} rounds of {len(folds)} folds of {of.epochs} epochs, {usable()} cores"
     return [
         ratio(f"{of.jobs} at once", seconds["serial"], seconds["at once"], each["at once"],
               f"one by one {each['serial']}", n, at_least=0.8 * of.jobs),

@@ -7,7 +7,6 @@ JPEGs lie at the size of training, which favours the others; workers are started
 has it: deterministic, channels last; theirs as they come: neither. The timed epoch is training alone, no validation.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
@@ -28,6 +27,7 @@ from benchmarks.common import ROOT, Row, main, number, ratio, timed
 from benchmarks.feed import epoch
 from benchmarks.prepare import jpeg
 from lesions import classifiers, params, training
+from lesions.cores import usable
 from lesions.experiment import Experiment
 from lesions.feed import MEAN, STD
 from lesions.isic import CLASSES
@@ -70,7 +70,7 @@ def torchvision_loader(folder: Path, case: Case) -> torch.utils.data.DataLoader:
     )  # fmt: skip
     return torch.utils.data.DataLoader(
         torchvision.datasets.ImageFolder(folder, transform), batch_size=case.batch, shuffle=True, drop_last=True,
-        num_workers=os.cpu_count(), pin_memory=torch.cuda.is_available(), persistent_workers=True,
+        num_workers=usable(), pin_memory=torch.cuda.is_available(), persistent_workers=True,
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def timm_loader(folder: Path, case: Case, device: torch.device):
     return timm.data.create_loader(
         timm.data.ImageDataset(str(folder)), (3, case.side, case.side), case.batch, is_training=True,
         use_prefetcher=device.type == "cuda", scale=(1, 1), ratio=(1, 1), hflip=0.5, vflip=0.5, color_jitter=None,
-        mean=MEAN, std=STD, num_workers=os.cpu_count(), persistent_workers=True, device=device,
+        mean=MEAN, std=STD, num_workers=usable(), persistent_workers=True, device=device,
     )  # fmt: skip
 
 

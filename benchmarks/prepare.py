@@ -9,7 +9,6 @@ the pages of mapped files, which the system can take back, and without. --size f
 """
 
 import io
-import os
 import sys
 import tempfile
 import zipfile
@@ -25,7 +24,7 @@ from PIL import Image
 
 from benchmarks.common import ROOT, Row, duration, figure, main, peak, ratio, timed
 from lesions import color, drawing, isic, params
-from lesions.cores import in_order
+from lesions.cores import in_order, usable
 from stages import color_correct, resize
 
 SIDE = 256
@@ -101,7 +100,7 @@ def plain(image: np.ndarray, name: str, p: float) -> np.ndarray:
 
 
 def colours(size: Size, folder: Path) -> list[Row]:
-    rows, cores = [], os.cpu_count() or 1
+    rows, cores = [], usable()
     images = np.concatenate([resized_by_pillow(jpeg(number, size.side)) for number in range(size.jpegs)])
     many, path = np.resize(images, (size.colours, *images.shape[1:])), folder / "classify.npy"
     np.save(path, many)
@@ -114,7 +113,7 @@ def colours(size: Size, folder: Path) -> list[Row]:
 
         def stage(name=name, setting=setting) -> list[np.ndarray]:
             firsts = range(0, len(many), color_correct.PART)
-            return list(in_order(color_correct.correct, firsts, cores, color_correct.start, (path, name, setting), 1))
+            return list(in_order(color_correct.correct, firsts, cores, color_correct.start, (path, name, setting)))
 
         def numpy(name=name, p=p, images=images) -> list[np.ndarray]:
             return [plain(image, name, p) for image in images]

@@ -1,21 +1,46 @@
 """One function over many jobs on all cores, the results in order, memory flat however many there are."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from lesions.errors import InputError
+from lesions.errors import InputError, end_with
+
+AHEAD = 32  # jobs a process that may be under way or waiting to be taken
+
+
+def usable() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(
-    work: Callable[[Any], Any], jobs: Sequence, workers: int, start: Callable, given: tuple, chunk: int
+    work: Callable[[Any], Any], jobs: Iterable, workers: int, start: Callable | None = None, given: tuple = ()
 ) -> Iterator:
-    """work(job) of each job. start(*given) is called once in each of the `workers` processes; `chunk` jobs go to one at
-    a time, and 64 chunks at most are under way. Raises InputError where the system kills a worker."""
-    with ProcessPoolExecutor(workers, None, start, given) as pool:
+    """work(job) of each job. start(*given) is called once in each of the `workers` processes.
+
+    Raises InputError where the system kills one; they end with this process, however it ends.
+    """
+    with ProcessPoolExecutor(workers, None, begin, (os.getpid(), start, given)) as pool:
+        waiting = deque()
         try:
-            for begin in range(0, len(jobs), 64 * chunk):
-                yield from pool.map(work, jobs[begin : begin + 64 * chunk], chunksize=chunk)
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) > AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BrokenProcessPool:
             raise InputError("a worker was killed, most likely for memory; run again with fewer --workers") from None
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def begin(parent: int, start: Callable | None, given: tuple) -> None:
+    end_with(parent)
+    if start:
+        start(*given)

@@ -13,7 +13,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from lesions import fetch, isic, params
+from lesions import fetch, isic, keras_backend, params
 from lesions.errors import InputError
 
 PYTHONS = ((3, 11), (3, 12))
@@ -108,17 +108,20 @@ def cut_off(store: Path) -> list[str]:
     ]
 
 
-def gpus() -> list[str]:
-    """What torch and TensorFlow would run on. TensorFlow takes seconds to load: asked only where there is a GPU."""
+def gpus(backend: str | None) -> list[str]:
+    """What torch and study B's Keras would run on. TensorFlow takes seconds to load: asked only where it would be used
+    and there is a GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return ["torch sees no GPU: everything runs on the CPU"]
     device = torch.cuda.get_device_properties(0)
+    found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
+    if backend != "tensorflow":
+        return found
     import tensorflow as tf
 
     seen = tf.config.list_physical_devices("GPU")
-    found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
     hint = "CPU; for the GPU: pip install 'tensorflow[and-cuda]' at the pinned version"
     return [*found, f"tensorflow (study B): {f'{len(seen)} GPU' if seen else hint}"]
 
@@ -129,17 +132,19 @@ def main() -> None:
     wrong = [python(sys.version_info), *packages(Path("requirements.in").read_text(encoding="utf-8"), installed)]
     if shutil.which("git") is None:
         wrong.append("git: not found; DVC needs it")
-    said = cut_off(fetch.STORE)
+    said, backend = cut_off(fetch.STORE), None
     try:
         chosen = params.load(Path("params.yaml"))
         wanted = needed(chosen)
         wrong.append(disk(wanted, shutil.disk_usage(".").free))
         said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
+        backend = chosen.keras.backend
+        keras_backend.check(backend)
     except InputError as error:
         wrong.append(str(error))
     wrong = [line for line in wrong if line]
     if not any(line.startswith(("torch:", "tensorflow:", "keras:", "h5py:")) for line in wrong):
-        said += gpus()
+        said += gpus(backend)
     for line in said:
         print(line)
     for line in wrong:

@@ -58,16 +58,22 @@ def run(main: Callable[[], None]) -> None:
 
 
 def end_with_dvc() -> None:
-    """Kill this process when the DVC that runs it ends, however it ends: else a killed DVC would leave it behind.
+    """Kill this process when the DVC that runs it ends: else a killed DVC would leave it behind. Linux only.
 
-    Linux only. DVC is the nearest ancestor that is not the shell which runs the stage's command.
+    DVC is the nearest ancestor that is not the shell which runs the stage's command.
     """
-    if not hasattr(os, "pidfd_open"):
-        return
     pid = os.getppid()
     with suppress(OSError):
         while b"stages." in Path(f"/proc/{pid}/cmdline").read_bytes():
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        end_with(pid)
+
+
+def end_with(pid: int) -> None:
+    """Kill this process when process `pid` ends, however it ends. Linux only."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    with suppress(OSError):
         handle = os.pidfd_open(pid)  # readable once the process has ended
 
         def watch() -> None:

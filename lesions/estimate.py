@@ -10,7 +10,6 @@ the fractions that the splits aim at, and from the official sets' classes.
 """
 
 import argparse
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lesions import doctor, measure, params, settings
+from lesions import doctor, keras_backend, measure, params, settings
+from lesions.cores import usable
 from lesions.errors import run
 from lesions.measure import BaseModel, Classifier, Color, Cost, Gan, Kind, Masked, Resize, UNet
 from lesions.tta import FLIPS
@@ -155,12 +155,12 @@ def study_b(chosen: params.Params, count: dict) -> Iterator[Stage]:
     share = SHARE["AK"] if gan.label == "AK" else 1 / 8
     real = share * count["isic2019"] * (1 - 1 / chosen.sort.folds)
     drawn = gan.images + 49 * (gan.epochs // gan.preview_every + 2)
-    work = Work(Gan(gan.batch, gan.latent), gan.epochs * max(real, gan.batch), drawn)
+    work = Work(Gan(gan.batch, gan.latent, chosen.keras.backend), gan.epochs * max(real, gan.batch), drawn)
     yield Stage("augment_gan", (work,), states=1)
     for name, one in chosen.base_models.items():
         added = gan.images if one.generated != "none" else 0
         size = size_of(chosen, one.images)
-        kind = BaseModel(size, base.batch)
+        kind = BaseModel(size, base.batch, chosen.keras.backend)
         trained = base.epochs * (base.steps * base.batch + base.validation_steps * 32 / 3)  # forward only: a third
         seen = count["isic2019"] + added
         yield Stage(f"base_model@{name}", (Work(kind, trained, seen),), read=3 * seen * size[0] * size[1], states=1)
@@ -273,7 +273,7 @@ def report(chosen: params.Params, planned: list[Stage], costs: dict[Kind, Cost],
         f"of the disk: archives {size(archives)}, ImageNet weights {size(fetched)}; DVC's cache takes as much again "
         "where the file system has neither reflinks nor hard links",
         f"measured: {len(costs)} kinds of step, {scaled} on fewer images than a batch has and extrapolated; "
-        f"{os.cpu_count()} cores, compute.threads {threads}",
+        f"{usable()} cores, compute.threads {threads}",
         f"assumed: a photograph's size in the archives (resize), each class's share; not counted: {', '.join(QUICK)}",
     ]
     if chosen.data.source != "sample":
@@ -293,10 +293,11 @@ def main() -> None:
     parser.add_argument("settings", type=Path, nargs="?", help="laid over params.yaml")
     args = parser.parse_args()
     chosen = laid_over(args.settings)
+    keras_backend.check(chosen.keras.backend)
     planned, costs, begun = stages(chosen, counted(chosen)), {}, time.monotonic()
     modules = {False: "lesions.experiment", True: "lesions.base_model"}
     writing = measure.locking(Path("dvc.lock"))
-    startup = {keras: writing + measure.startup(module, chosen.compute.keras) for keras, module in modules.items()}
+    startup = {keras: writing + measure.startup(module, chosen.keras.backend) for keras, module in modules.items()}
     progress = tqdm(kinds(planned), desc="measuring", unit="kind")
     for kind in progress:
         progress.set_postfix_str(str(getattr(kind, "architecture", getattr(kind, "encoder", type(kind).__name__))))

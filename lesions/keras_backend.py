@@ -1,4 +1,4 @@
-"""The Keras backends (compute.keras): all that differs between TensorFlow, torch and JAX.
+"""The Keras backends (keras.backend): all that differs between TensorFlow, torch and JAX.
 
 `begin` comes before the first `import keras`, because Keras asks then, and only then, which backend it has. What is
 trained (lesions/gan.py, lesions/base_model.py) is written on Keras alone and is handed the backend.
@@ -246,15 +246,20 @@ class Jax(Backend):
 BACKENDS: dict[str, type[Backend]] = {"tensorflow": TensorFlow, "torch": Torch, "jax": Jax}
 
 
-def begin(compute: Compute, seed: int) -> Backend:
-    """The backend that compute.keras names, ready; before the first import of Keras. Raises InputError if missing."""
-    if find_spec(compute.keras) is None:
+def begin(name: str, compute: Compute, seed: int) -> Backend:
+    """The backend of that name (keras.backend), ready; to be called before the first import of Keras."""
+    check(name)
+    os.environ["KERAS_BACKEND"] = name
+    return BACKENDS[name](compute, seed)
+
+
+def check(name: str) -> None:
+    """Raises InputError for a backend that is not installed."""
+    if find_spec(name) is None:
         raise InputError(
-            f"params.yaml: compute.keras: {compute.keras} is not installed; pip install {compute.keras}, "
-            "or choose another of tensorflow, torch, jax"
+            f"params.yaml: keras.backend: {name} is not installed; pip install {name}, or choose another of "
+            f"{', '.join(BACKENDS)}"
         )
-    os.environ["KERAS_BACKEND"] = compute.keras
-    return BACKENDS[compute.keras](compute, seed)
 
 
 def values(variables: Sequence["keras.Variable"]) -> list[Tensor]:

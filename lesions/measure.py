@@ -24,6 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from lesions import params
+from lesions.cores import usable
 from lesions.errors import InputError
 from lesions.isic import CLASSES
 
@@ -65,6 +66,7 @@ class Gan:
 
     batch: int
     latent: int
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class BaseModel:
 
     size: tuple[int, int]
     batch: int
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,7 @@ def timed(work: Callable[[], object], images: int) -> float:
 def generator(kind: Gan, compute: params.Compute) -> Cost:
     from lesions import keras_backend
 
-    backend = keras_backend.begin(compute, 0)
+    backend = keras_backend.begin(kind.backend, compute, 0)
     from lesions import gan, study_b
 
     makes, judges = gan.generator(kind.latent), gan.discriminator()
@@ -291,7 +294,7 @@ def generator(kind: Gan, compute: params.Compute) -> Cost:
 def base_model(kind: BaseModel, compute: params.Compute) -> Cost:
     from lesions import keras_backend
 
-    backend = keras_backend.begin(compute, 0)
+    backend = keras_backend.begin(kind.backend, compute, 0)
     from lesions import base_model
 
     features = base_model.extractor(base_model.backbone(kind.size, None), backend)
@@ -328,7 +331,7 @@ def resize(kind: Resize, compute: params.Compute) -> Cost:
             for array in setting.arrays.values():
                 photographs.fit_mask(found, array.size, array.fit)
 
-    return Cost(predict=timed(prepare, 1) / (os.cpu_count() or 1), memory=peak(False) * (os.cpu_count() or 1))
+    return Cost(predict=timed(prepare, 1) / usable(), memory=peak(False) * usable())
 
 
 def color(kind: Color, compute: params.Compute) -> Cost:
@@ -336,7 +339,7 @@ def color(kind: Color, compute: params.Compute) -> Cost:
 
     setting = getattr(params.Methods.model_validate_json(kind.setting), kind.name)
     correct, image = color.method(kind.name, setting), pixels(1, kind.size)[0]
-    return Cost(predict=timed(lambda: correct(image), 1) / (os.cpu_count() or 1), memory=peak(False))
+    return Cost(predict=timed(lambda: correct(image), 1) / usable(), memory=peak(False) * usable())
 
 
 def masked(kind: Masked, compute: params.Compute) -> Cost:

@@ -105,7 +105,10 @@ class Compute(Section):
     amp: bool
     compile: bool
     deterministic: bool
-    keras: Literal["tensorflow", "torch", "jax"] = "tensorflow"  # the backend of study B
+
+
+class Keras(Section):
+    backend: Literal["tensorflow", "torch", "jax"] = "tensorflow"
 
 
 class Phase(Section):
@@ -254,6 +257,7 @@ class Params(Section):
     resize: dict[Literal["isic2019", "isic2018", "isic2017", "merged"], Resize]
     color_correct: ColorCorrect
     compute: Compute
+    keras: Keras = Keras()
     segment: Segment
     unet34: Unet34
     mask: Mask

@@ -67,7 +67,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
         ) from None
     if image.mode.startswith("I"):
         image = Image.fromarray(np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))  # a copy that can be written, as torch wants it
 
 
 def luma(image: np.ndarray) -> np.ndarray:

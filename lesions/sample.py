@@ -5,11 +5,9 @@ The same bytes on every machine and for any number of processes: each picture ha
 
 import csv
 import io
-import os
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lesions import drawing, isic
+from lesions.cores import in_order, usable
 from lesions.errors import InputError
 from lesions.files import replacing
 from lesions.params import Sample
@@ -197,22 +196,13 @@ def _encoded(pixels: np.ndarray, **how: object) -> bytes:
     return stream.getvalue()
 
 
-def _drawn(cases: list[Case], seed: int, workers: int) -> Iterator[list[File]]:
-    """`draw_case` of each case, in order, whatever the number of processes."""
-    if workers == 1:
-        yield from map(draw_case, cases, [seed] * len(cases))
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(draw_case, cases, [seed] * len(cases), chunksize=4)
-
-
 def write(target: Path, sample: Sample, isic2020: bool, workers: int | None = None) -> None:
     """Write isic.files(isic2020) below `target`, drawn in `workers` processes (default: one for each CPU)."""
     cases = plan(sample)
     later, duplicate = plan_2020(sample) if isic2020 else ([], "")
     files: dict[str, File] = {}
     with tqdm(total=sum(len(c.names) for c in (*cases, *later)), desc="drawing the sample", unit="image") as bar:
-        for drawn in _drawn([*cases, *later], sample.seed, workers or os.cpu_count() or 1):
+        for drawn in in_order(partial(draw_case, seed=sample.seed), [*cases, *later], workers or usable()):
             files |= {file.name: file for file in drawn}
             bar.update(len(drawn))
     listed = {name: case for case in cases[:-1] for name in case.names}

@@ -32,15 +32,12 @@ def read_set(table: Path, images: Path) -> tuple[pd.DataFrame, np.ndarray]:
     rows = read_csv(table, ("image", "label", "cv0"), "stages.sort")
     for label in sorted(set(rows["label"]) - set(CLASSES)):
         raise InputError(f"{table}: label {label!r}; expected one of {', '.join(CLASSES)}")
-    pixels = read_images(images)
-    if len(pixels) != len(rows):
-        raise InputError(f"{images}: {len(pixels)} images for {len(rows)} rows of {table}; run the resize stage")
-    return rows, pixels
+    return rows, read_images(images, len(rows))
 
 
-def read_images(path: Path) -> np.ndarray:
+def read_images(path: Path, rows: int | None = None) -> np.ndarray:
     """An array of images, uint8 N×H×W×3, as a memmap."""
-    pixels = read_array(path)
+    pixels = read_array(path, rows)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
         raise InputError(f"{path}: {pixels.dtype} {pixels.shape}; expected uint8 N×H×W×3; run dvc repro")
     return pixels

@@ -124,9 +124,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/generated"))
     parser.add_argument("--plots", type=Path, default=Path("plots/gan"))
     args = parser.parse_args()
-    read = params.read("augment_gan", "compute")
+    read = params.read("augment_gan", "keras", "compute")
     setting, compute = read.augment_gan, read.compute
-    backend = keras_backend.begin(compute, setting.seed)
+    backend = keras_backend.begin(read.keras.backend, compute, setting.seed)
     from lesions import gan
 
     table, images = read_set(args.table, args.images)
@@ -143,7 +143,7 @@ def main() -> None:
     makes, judges = gan.generator(setting.latent), gan.discriminator()
     pair = gan.adams(makes, judges, setting.lr, setting.beta1)
     step, draw = gan.train_step(makes, judges, pair, backend), gan.drawer(makes, backend)
-    with resume.begin("augment_gan", [setting, compute], [args.table, args.images], backend.device) as run:
+    with resume.begin("augment_gan", [setting, read.keras, compute], [args.table, args.images], backend.device) as run:
         history = train(step, draw, gan.from_pixels(real), setting, run, (makes, judges, *pair, backend))
         with replacing_folder(args.plots / PREVIEWS) as previews:
             shutil.copytree(run.folder / PREVIEWS, previews, dirs_exist_ok=True)

@@ -98,9 +98,9 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/base_model"))
     parser.add_argument("--plots", type=Path, default=Path("plots/base_model"))
     args = parser.parse_args()
-    read = params.read(f"base_models.{args.name}", "base_model", "compute")
+    read = params.read(f"base_models.{args.name}", "base_model", "keras", "compute")
     chosen, recipe, compute = read.base_models, read.base_model, read.compute
-    backend = keras_backend.begin(compute, recipe.seed)
+    backend = keras_backend.begin(read.keras.backend, compute, recipe.seed)
     from lesions import base_model
 
     table, images = read_set(args.table, args.data / f"{chosen.images}.npy")

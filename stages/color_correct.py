@@ -7,19 +7,18 @@ writes data/color/<set>-<method>.npy (same shape, uint8) and plots/color/<set>-<
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from lesions import color, params
-from lesions.cores import in_order
+from lesions.cores import in_order, usable
 from lesions.errors import run
 from lesions.files import new_array, read_array, replacing, rows
 from lesions.images import before_after
 
-PART = 16  # images that a process takes at a time
+PART = 8  # images that a process takes at a time
 worker: dict = {}  # what each process opens once
 
 
@@ -38,14 +37,14 @@ def main() -> None:
     parser.add_argument("method")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--plots", type=Path, default=Path("plots/color"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=usable())
     args = parser.parse_args()
     setting = params.read(f"color_correct.methods.{args.method}").color_correct
     source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"
     images = read_array(source)
     firsts, given = range(0, len(images), PART), (source, args.method, setting)
     with new_array(made, images.shape) as write, tqdm(total=len(images), desc=args.method, unit="image") as progress:
-        for part in in_order(correct, firsts, args.workers, start, given, chunk=1):
+        for part in in_order(correct, firsts, args.workers, start, given):
             write(part)
             progress.update(len(part))
     with replacing(args.plots / f"{args.set}-{args.method}.png") as part:

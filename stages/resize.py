@@ -12,7 +12,6 @@ All cores decode; the arrays are written in a stream, so memory stays flat howev
 """
 
 import argparse
-import os
 import sys
 import zipfile
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from lesions import isic, params, photographs
 from lesions.archive import members, open_archive
-from lesions.cores import in_order
+from lesions.cores import in_order, usable
 from lesions.errors import InputError, run
 from lesions.files import new_array, read_csv, replacing_folder
 
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--sorted", type=Path, default=Path("data/sorted"))
     parser.add_argument("--out", type=Path, default=Path("data/resized"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=usable())
     args = parser.parse_args()
     resize = params.read(f"resize.{args.set}").resize
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
@@ -115,7 +114,7 @@ def main() -> None:
     areas = {name: [] for name in shapes if name.endswith("_masks")}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
         write = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
-        ready = in_order(prepare, jobs, args.workers, start, (image_zips, mask_zip, resize), chunk=8)
+        ready = in_order(prepare, jobs, args.workers, start, (image_zips, mask_zip, resize))
         for image in tqdm(ready, total=len(jobs), desc=args.set, unit="image"):
             for name, pixels in image.items():
                 write[name](pixels)

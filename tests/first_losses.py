@@ -1,6 +1,6 @@
 """The DCGAN's first losses on another Keras backend, for tests/test_gan.py: in a process that imports nothing else.
 
-python -c "from tests import first_losses; first_losses.main()" COMPUTE   (the section as JSON; reads state.npz)
+python -c "from tests import first_losses; first_losses.main()" BACKEND COMPUTE   (the section as JSON; reads state.npz)
 """
 
 import json
@@ -31,5 +31,5 @@ def of(backend: keras_backend.Backend, start: Callable) -> list[list[float]]:
 
 
 def main() -> None:
-    backend = keras_backend.begin(Compute.model_validate_json(sys.argv[1]), 1)
+    backend = keras_backend.begin(sys.argv[1], Compute.model_validate_json(sys.argv[2]), 1)
     print(json.dumps(of(backend, lambda parts: load_state(parts, Path("state.npz")))))

@@ -90,7 +90,7 @@ def test_unets_by_hand():
 
 
 def test_time_disk_and_memory_by_hand():
-    kind, other = Classifier("vgg16", (8, 8), 4, (), "adam", 0.0, "all"), Gan(4, 100)
+    kind, other = Classifier("vgg16", (8, 8), 4, (), "adam", 0.0, "all"), Gan(4, 100, "tensorflow")
     costs = {kind: Cost(0.5, 0.1, 7e9, 2e6), other: Cost(1.0, 0.0, 1e9, 3e6)}
     planned = estimate.Stage("train@x", (estimate.Work(kind, 10, 20),), written=5e6, read=1e9, states=3)
     found = estimate.estimate(planned, costs, {False: 3.0, True: 9.0}, resident=False)

@@ -40,7 +40,7 @@ POISON = 255  # every pixel of every test image
 
 @pytest.fixture(autouse=True)
 def backend():
-    return keras_backend.begin(COMPUTE, 0)
+    return keras_backend.begin("tensorflow", COMPUTE, 0)
 
 
 @pytest.fixture
@@ -97,15 +97,15 @@ def test_a_gpu_that_is_not_seen_is_one_line(monkeypatch, name, says):
 
 def test_a_backend_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setattr(keras_backend, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"compute\.keras: jax is not installed; pip install jax, or choose another"):
-        keras_backend.begin(COMPUTE.model_copy(update={"keras": "jax"}), 0)
+    with pytest.raises(InputError, match=r"keras\.backend: jax is not installed; pip install jax, or choose another"):
+        keras_backend.begin("jax", COMPUTE, 0)
 
 
 def test_gpus_are_hidden_from_tensorflow_where_the_cpu_is_asked_for(monkeypatch):
     hidden = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
-    keras_backend.begin(COMPUTE.model_copy(update={"device": "cpu"}), 0)
-    keras_backend.begin(COMPUTE, 0)
+    keras_backend.begin("tensorflow", COMPUTE.model_copy(update={"device": "cpu"}), 0)
+    keras_backend.begin("tensorflow", COMPUTE, 0)
     assert hidden == [([], "GPU")]
 
 
@@ -332,7 +332,7 @@ class TestBackbone:
         whole.compile(keras.optimizers.SGD(1e-4), loss="categorical_crossentropy", jit_compile=False)
         for model in (head, whole):
             model.layers[-1].set_weights([0.01 * np.random.default_rng(1).standard_normal((2048, 8)), np.zeros(8)])
-        found = base_model.extractor(backbone, keras_backend.begin(COMPUTE, 0), chunk=4)(pixels, rows)
+        found = base_model.extractor(backbone, keras_backend.begin("tensorflow", COMPUTE, 0), chunk=4)(pixels, rows)
         return head, found, whole, keras.applications.resnet.preprocess_input(pixels[rows].astype(np.float32))
 
     def test_head_on_features_predicts_as_the_whole_model(self, both):
@@ -537,20 +537,20 @@ class TestBackends:
         return request.param
 
     def test_the_base_model_loads_one_backend_and_repeats_its_bytes(self, tmp_path, other):
-        root, found = place(tmp_path, 64, compute={"keras": other}), []
+        root, found = place(tmp_path, 64, keras={"backend": other}), []
         for _ in range(2):
-            assert alone(STAGE.format("base_model"), root, "base_64").split()[-1:] == [other]
+            assert alone(STAGE.format("base_model"), root, "base_64").splitlines()[-1].split() == [other]
             found.append(digests(root))
         assert found[0] == found[1] and len(found[0]) > 7
 
     @pytest.mark.parametrize(("stage", "name"), [("augment_gan", ()), ("base_model", ("base_64",))])
     def test_tensorflow_loads_no_torch(self, tmp_path, stage, name):
         root = place(tmp_path, 64, augment_gan={"epochs": 1})
-        assert alone(STAGE.format(stage), root, *name).split() == ["tensorflow"]
+        assert alone(STAGE.format(stage), root, *name).splitlines()[-1].split() == ["tensorflow"]
 
     def test_a_run_that_was_cut_off_ends_with_the_same_bytes(self, tmp_path, other):
-        whole, cut = (place(tmp_path / name, 64, compute={"keras": other}) for name in ("whole", "cut"))
-        assert alone(STAGE.format("augment_gan"), whole).split()[-1:] == [other]
+        whole, cut = (place(tmp_path / name, 64, keras={"backend": other}) for name in ("whole", "cut"))
+        assert alone(STAGE.format("augment_gan"), whole).splitlines()[-1].split() == [other]
         alone(CUT_OFF, cut, rc=9, LESIONS_CHECKPOINT_EVERY="0")
         assert list(cut.glob(".checkpoints/augment_gan/*/state.npz"))
         alone(STAGE.format("augment_gan"), cut)
@@ -563,8 +563,7 @@ class TestBackends:
     def test_the_losses_are_tensorflows(self, tmp_path, backend, other):
         """From the same weights, to the tolerance of sums in another order."""
         expected = first_losses.of(backend, lambda parts: save_state(parts, tmp_path / "state.npz"))
-        compute = COMPUTE.model_copy(update={"keras": other})
         code = "from tests import first_losses; first_losses.main()"
-        found = json.loads(alone(code, tmp_path, compute.model_dump_json()).splitlines()[-1])
+        found = json.loads(alone(code, tmp_path, other, COMPUTE.model_dump_json()).splitlines()[-1])
         assert np.array(found) == pytest.approx(np.array(expected), rel=1e-3)
         assert np.ptp(expected, axis=0).min() > 0.01

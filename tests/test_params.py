@@ -96,7 +96,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message
         ("train.weight_decay", float("nan"), "train.weight_decay: "),
         ("train.batch", float("inf"), "train.batch: "),
         ("compute.device", "gpu", "'auto', 'cpu' or 'cuda'"),
-        ("compute.keras", "theano", "'tensorflow', 'torch' or 'jax'"),
+        ("keras.backend", "theano", "'tensorflow', 'torch' or 'jax'"),
         ("x" * 500, list(range(10_000)), "unknown key"),
     ],
 )

@@ -5,6 +5,7 @@ import hashlib
 import io
 import zipfile
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes, label
 
 from lesions import archive, drawing, isic, sample
+from lesions.cores import in_order
 from lesions.errors import InputError
 from lesions.params import Sample
 
@@ -47,13 +49,16 @@ def sums(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.files(True)}
 
 
+def blank(case: sample.Case, seed: int) -> list[sample.File]:
+    Image.new("RGB", (40, 30)).save(content := io.BytesIO(), "JPEG")
+    return [sample.File(name, content.getvalue(), b"") for name in case.names]
+
+
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
     cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1], sample.plan_2020(SMALL)[0][0]]
-    assert list(sample._drawn(cases, 3, 1)) == list(sample._drawn(cases, 3, 2))
-    content = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(content, "JPEG")
-    blank = content.getvalue()
-    monkeypatch.setattr(sample, "draw_case", lambda case, seed: [sample.File(n, blank, b"") for n in case.names])
+    draw = partial(sample.draw_case, seed=3)
+    assert [draw(case) for case in cases] == list(in_order(draw, cases, 2))
+    monkeypatch.setattr(sample, "draw_case", blank)
     sample.write(tmp_path / "a", SMALL, isic2020=True, workers=1)
     sample.write(tmp_path / "b", SMALL, isic2020=True, workers=1)
     assert sums(tmp_path / "a") == sums(tmp_path / "b")
