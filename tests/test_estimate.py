@@ -155,7 +155,7 @@ def test_settings_are_laid_over_and_nothing_is_written(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     before = Path("params.yaml").read_bytes()
     monkeypatch.setattr(measure, "measured", lambda kind, compute: Cost(1e-3, 1e-3, 1e9, 1e6))
-    monkeypatch.setattr(measure, "startup", lambda module: 1.0)
+    monkeypatch.setattr(measure, "startup", lambda module, backend: 1.0)
     monkeypatch.setattr(sys, "argv", ["estimate", "settings/full.yaml"])
     estimate.main()
     assert "unet34@0 … 2 (3)" in capsys.readouterr().out and Path("params.yaml").read_bytes() == before
