@@ -51,7 +51,7 @@ def add_more(found: dict) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the repository with the smoke run's settings, reproduced once."""
+    """A copy of the repository with the smoke run's settings, reproduced once, two stages at once."""
     folder = tmp_path_factory.mktemp("project")
     names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
     for name in [*names, "data/weights/none", "data/generated/none.npy", "data/checksums.json"]:
@@ -66,7 +66,7 @@ def project(tmp_path_factory) -> Path:
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
-    sh(folder, "dvc", "repro")
+    sh(folder, sys.executable, "-m", "lesions.parallel", "--jobs", "2")
     sh(folder, "git", "add", "-A")
     sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke")
     return folder
