@@ -1,5 +1,6 @@
 """Small stand-ins for what the stages before training write: a sorted table and its array."""
 
+from collections.abc import Container, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from lesions.params import Classifier, Params
 def side(chosen: Params, block: Classifier) -> tuple[int, int]:
     """Height and width of the images that `block` reads: of its set's array `classify`, from which others are made."""
     return chosen.resize[block.set].arrays["classify"].size
+
+
+def distinct(chosen: Params, names: Container[str], *what: str) -> Iterator[tuple[str, Classifier, tuple[int, int]]]:
+    """The name, block and image size of each classifier among `names` (none: all) that differs from those before it in
+    architecture, size, batch or a key of `what`."""
+    seen = set()
+    for name, block in chosen.classifiers.items():
+        pixels = side(chosen, block)
+        key = block.architecture, pixels, block.batch, *(getattr(block, key) for key in what)
+        if key not in seen and (not names or name in names):
+            yield name, block, pixels
+            seen.add(key)
 
 
 def write(folder: Path, block: Classifier, pixels: np.ndarray) -> np.ndarray:

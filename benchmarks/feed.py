@@ -61,24 +61,12 @@ def rows(size: str) -> list[Row]:
     chosen = params.load(ROOT / "params.yaml")
     cuda = training.prepare(chosen.compute, 0).type == "cuda"
     of = (ON_GPU if cuda else ON_CPU)[size]
-    found, seen = [], set()
-    for name, block in chosen.classifiers.items():
-        if of.names and name not in of.names:
-            continue
+    same = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
+    found = []
+    for name, block, pixels in data.distinct(chosen, of.names, "augment"):
         batch = of.batch or block.batch
-        same = {
-            "epochs": 1,
-            "phases": (),
-            "cycles": 1,
-            "generated": "none",
-            "weights": "data/weights/none",
-            "batch": batch,
-        }
-        block, pixels = block.model_copy(update=same | {"epoch_images": of.steps * batch}), data.side(chosen, block)
-        key = block.architecture, pixels, batch, block.augment
-        if key not in seen:
-            found.append(measured(name, block, pixels, chosen.compute, of))
-        seen.add(key)
+        block = block.model_copy(update=same | {"batch": batch, "epoch_images": of.steps * batch})
+        found.append(measured(name, block, pixels, chosen.compute, of))
     return found
 
 

@@ -91,14 +91,8 @@ def rows(size: str) -> list[Row]:
     chosen = params.load(ROOT / "params.yaml")
     cuda = training.prepare(chosen.compute, 0).type == "cuda"
     of = (ON_GPU if cuda else ON_CPU)[size]
-    found, seen = [], set()
-    for name, block in chosen.classifiers.items():
-        pixels = data.side(chosen, block)
-        key = block.architecture, pixels, block.batch, block.optimizer
-        if key not in seen and (not of.names or name in of.names):
-            found += measured(name, block, pixels, chosen.compute, of)
-        seen.add(key)
-    return found
+    blocks = data.distinct(chosen, of.names, "optimizer")
+    return [row for name, block, pixels in blocks for row in measured(name, block, pixels, chosen.compute, of)]
 
 
 if __name__ == "__main__":
