@@ -19,13 +19,15 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 
 from benchmarks.common import ROOT, Row, duration, figure, main, peak, ratio, timed
-from lesions import color, drawing, isic, params
+from lesions import color, drawing, isic, params, photographs
 from lesions.cores import in_order, usable
-from stages import color_correct, resize
+from lesions.files import array_of_rows
+from stages import color_correct
 
 SIDE = 256
 ALL = 25_331  # images of ISIC 2019
@@ -67,12 +69,14 @@ def resizing(size: Size, folder: Path) -> list[Row]:
     archive = write_zip(folder / "jpegs.zip", contents)
     members, n = zipfile.ZipFile(archive).namelist(), f"{size.rounds} rounds of {size.jpegs} JPEGs of {size.side}²"
     rows = []
+    torch.set_num_threads(1)
     for sides in ((SIDE,), (SIDE, 64, 224)):
         arrays = {f"a{side}": {"size": (side, side), "fit": "squeeze"} for side in sides}
-        resize.start({"": archive}, None, params.Resize(crop_border=False, arrays=arrays))
+        setting, opened = params.Resize(crop_border=False, arrays=arrays), zipfile.ZipFile(archive)
 
-        def ours() -> list[dict[str, np.ndarray]]:
-            return [resize.prepare(("", member, None)) for member in members]
+        def ours(setting=setting, opened=opened) -> list[dict[str, np.ndarray]]:
+            images = (photographs.decode(*photographs.read(opened, member)) for member in members)
+            return [photographs.prepare(image, None, setting) for image in images]
 
         def pillow(sides=sides) -> list[list[np.ndarray]]:
             return [resized_by_pillow(content, sides) for content in contents]
@@ -111,9 +115,10 @@ def colours(size: Size, folder: Path) -> list[Row]:
         def ours(method=method) -> list[np.ndarray]:
             return [method(image) for image in images]
 
-        def stage(name=name, setting=setting) -> list[np.ndarray]:
-            firsts = range(0, len(many), color_correct.PART)
-            return list(in_order(color_correct.correct, firsts, cores, color_correct.start, (path, name, setting)))
+        def stage(name=name, setting=setting) -> None:
+            with array_of_rows(folder / "corrected.npy", many.shape) as put:
+                make = partial(color_correct.correcting, path, name, setting, put)
+                list(in_order(make, range(0, len(many), color_correct.PART), cores))
 
         def numpy(name=name, p=p, images=images) -> list[np.ndarray]:
             return [plain(image, name, p) for image in images]

@@ -10,13 +10,12 @@ hundredth of the work.
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 from scipy import ndimage
 
 SATURATED = 254  # a channel at this level or above may have been cut off
 BLACK = 12  # a border pixel is below this in all channels
 LEVELS = np.arange(256)
-USABLE = [255 * (BLACK <= level < SATURATED) for level in range(256)]  # by a pixel's brightest channel
 
 
 def histogram(image: np.ndarray) -> np.ndarray:
@@ -24,10 +23,11 @@ def histogram(image: np.ndarray) -> np.ndarray:
 
     `image`: uint8 H×W×3.
     """
-    picture = Image.fromarray(image)
-    red, green, blue = picture.split()
-    chosen = ImageChops.lighter(ImageChops.lighter(red, green), blue).point(USABLE)
-    return np.reshape(picture.histogram(chosen if chosen.getbbox() else None), (3, 256))
+    red, green, blue = np.moveaxis(image, -1, 0)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    telling = (brightest >= BLACK) & (brightest < SATURATED)
+    chosen = Image.fromarray(telling.view(np.uint8)) if telling.any() else None
+    return np.reshape(Image.fromarray(image).histogram(chosen), (3, 256))
 
 
 def shades_of_gray(image: np.ndarray, p: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 from lesions.errors import InputError, end_with
 
 AHEAD = 32  # jobs a process that may be under way or waiting to be taken
+made: Callable[[Any], Any]  # what a worker's make() returned
 
 
 def usable() -> int:
@@ -17,14 +18,12 @@ def usable() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(
-    work: Callable[[Any], Any], jobs: Iterable, workers: int, start: Callable | None = None, given: tuple = ()
-) -> Iterator:
-    """work(job) of each job. start(*given) is called once in each of the `workers` processes.
+def in_order(make: Callable[[], Callable[[Any], Any]], jobs: Iterable, workers: int) -> Iterator:
+    """make()(job) of each job; make is called once in each of the `workers` processes, where it opens what it needs.
 
     Raises InputError where the system kills one; they end with this process, however it ends.
     """
-    with ProcessPoolExecutor(workers, None, begin, (os.getpid(), start, given)) as pool:
+    with ProcessPoolExecutor(workers, None, begin, (os.getpid(), make)) as pool:
         waiting = deque()
         try:
             for job in jobs:
@@ -40,7 +39,11 @@ def in_order(
                 left.cancel()
 
 
-def begin(parent: int, start: Callable | None, given: tuple) -> None:
+def begin(parent: int, make: Callable[[], Callable[[Any], Any]]) -> None:
+    global made
     end_with(parent)
-    if start:
-        start(*given)
+    made = make()
+
+
+def work(job: Any) -> Any:
+    return made(job)

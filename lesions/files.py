@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,19 +56,42 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yields write(pixels): called with one uint8 part after the other until `shape` is full, it makes `path`, a .npy.
+def array_of_rows(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Yields put(first, rows), which any process may call: uint8 rows into `path`, a .npy, from number `first` on.
 
-    Written and not mapped, so that memory stays flat; a disk without room for all is an error before the first part.
+    Written and not mapped, so that memory stays flat; a disk without room for all is an error before the first row.
     """
-    with replacing(path) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        end = file.tell() + math.prod(shape)
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(file.fileno(), 0, end)
-        yield lambda pixels: file.write(np.ascontiguousarray(pixels, np.uint8))
-        if file.tell() != end:
-            raise ValueError(f"{path}: {file.tell()} bytes written, {end} expected for {shape}")
+    with replacing(path) as part:
+        with part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            start, length = file.tell(), math.prod(shape)
+            file.truncate(start + length)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, start + length)
+        yield partial(put, part, start, math.prod(shape[1:]))
+
+
+def put(path: Path, start: int, each: int, first: int, rows: np.ndarray) -> None:
+    """uint8 `rows` of `each` bytes, or one of them, into `path`, whose row 0 begins at byte `start`."""
+    with path.open("r+b") as file:
+        file.seek(start + first * each)
+        file.write(np.ascontiguousarray(rows, np.uint8))
+
+
+@contextmanager
+def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
+    """As `array_of_rows`, from one process: yields write(rows), to be called with all of them in order."""
+    written = 0
+    with array_of_rows(path, shape) as put_at:
+
+        def write(rows: np.ndarray) -> None:
+            nonlocal written
+            put_at(written, rows)
+            written += rows.size // math.prod(shape[1:])
+
+        yield write
+        if written != shape[0]:
+            raise ValueError(f"{path}: {written} rows written, {shape[0]} expected")
 
 
 def read_array(path: Path, rows: int | None = None) -> np.memmap:

@@ -54,6 +54,31 @@ def discriminator() -> keras.Model:
     return keras.Sequential(stack, name="discriminator")
 
 
+def enlarged(x: Tensor, conv: keras.layers.Conv2D) -> Tensor:
+    """conv(UpSampling2D(2)(x)) for a 3×3 kernel with padding "same": N×H×W×C to N×2H×2W×filters.
+
+    Of 3 neighbours of an enlarged image at least 2 are one pixel of the small one: both layers are a transposed
+    convolution of stride 2 by the 4×4 kernel (k₂, k₁+k₂, k₀+k₁, k₀), along each axis, in 4/9 of the multiplications.
+    """
+    kernel = conv.kernel
+    for axis in (0, 1):
+        first, middle, last = ops.split(kernel, 3, axis=axis)
+        kernel = ops.concatenate([last, middle + last, first + middle, first], axis=axis)
+    wide = ops.conv_transpose(x, ops.transpose(kernel, (0, 1, 3, 2)), strides=2, padding="same")
+    return wide + conv.bias
+
+
+def made(makes: keras.Model, noise: Tensor) -> Tensor:
+    """makes(noise, training=True), its enlargements by `enlarged`."""
+    x, large = noise, False
+    for layer in makes.layers:
+        if isinstance(layer, keras.layers.UpSampling2D):
+            large = True
+            continue
+        x, large = enlarged(x, layer) if large else layer(x, training=True), False
+    return x
+
+
 def losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy of the generator and of the discriminator, from the logits of real and generated images."""
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -77,7 +102,7 @@ def train_step(makes: keras.Model, judges: keras.Model, pair: Adams, backend: Ba
     """
 
     def both(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        generated = makes(noise, training=True)
+        generated = made(makes, noise)
         return losses(judges(images, training=True), judges(generated, training=True))
 
     return backend.learner((makes, judges), pair, both, (judges.input_shape, makes.input_shape))

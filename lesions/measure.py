@@ -321,15 +321,8 @@ def resize(kind: Resize, compute: params.Compute) -> Cost:
 
     def prepare() -> None:
         image = photographs.decode(photograph.getvalue(), "photograph")
-        if setting.crop_border:
-            left, top, right, bottom = photographs.lit_box(image)
-            image = image[top:bottom, left:right]
-        for array in setting.arrays.values():
-            photographs.fit(image, array.size, array.fit)
-        if kind.masks:
-            found = photographs.decode_mask(mask.getvalue(), "mask", (side, side))
-            for array in setting.arrays.values():
-                photographs.fit_mask(found, array.size, array.fit)
+        drawn = photographs.decode_mask(mask.getvalue(), "mask", (side, side)) if kind.masks else None
+        photographs.prepare(image, drawn, setting)
 
     return Cost(predict=timed(prepare, 1) / usable(), memory=peak(False) * usable())
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from lesions.errors import InputError
 from lesions.images import Size
+from lesions.params import Resize
 
 SMALLEST, LARGEST = 8, 1e8  # pixels of a side, of an image; ISIC's have up to 3e7
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
@@ -109,6 +110,19 @@ def fit(image: np.ndarray, size: Size, how: str) -> np.ndarray:
 def fit_mask(mask: np.ndarray, size: Size, how: str) -> np.ndarray:
     """As `fit`, for a mask of 0 and 255: uint8 height×width of 0 and 1; a pixel is lesion if at least half of it is."""
     return (fit(mask, size, how) >= 128).astype(np.uint8)
+
+
+def prepare(image: np.ndarray, mask: np.ndarray | None, resize: Resize) -> dict[str, np.ndarray]:
+    """{array: uint8 height×width×3} of a decoded image for each array of `resize`, with crop_border of its lit box;
+    and {array_masks: uint8 height×width of 0 and 1} of its mask (0 and 255) if it has one."""
+    if resize.crop_border:
+        left, top, right, bottom = lit_box(image)
+        image = image[top:bottom, left:right]
+        mask = None if mask is None else mask[top:bottom, left:right]
+    ready = {name: fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
+    if mask is not None:
+        ready |= {f"{name}_masks": fit_mask(mask, array.size, array.fit) for name, array in resize.arrays.items()}
+    return ready
 
 
 def otsu(grey: np.ndarray) -> int:

@@ -5,12 +5,13 @@ Ranges and their sources: lesions/augment.py.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lesions.feed import constant
 from lesions.per_image import applied, uniform
 
 LIGHTING = 0.2  # brightness and contrast change by up to this part
@@ -20,7 +21,8 @@ LEVELS = 256
 
 def lighting(images: Tensor, generator: torch.Generator) -> Tensor:
     """Brightness and contrast, each changed by up to ±LIGHTING, image by image."""
-    shift, scale = ((torch.rand(2, len(images), generator=generator) * 2 - 1) * LIGHTING).to(images.device)
+    draws = (torch.rand(2, len(images), generator=generator) * 2 - 1) * LIGHTING
+    shift, scale = draws.to(images.device, non_blocking=True)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     moved = (images - mean) * (1 + scale[:, None, None, None]) + mean * (1 + shift[:, None, None, None])
     return moved.clamp(0, 1)
@@ -45,7 +47,7 @@ def hsv_shifted(images: Tensor, hue: Tensor, saturation: Tensor, value: Tensor) 
     sector = torch.where(high == red, (green - blue) / span, sector) + 6 * hue
     strength = ((high - low) / high.clamp(min=1e-8) + saturation).clamp(0, 1)
     level = (high + value).clamp(0, 1)
-    away = (torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None] + sector) % 6
+    away = (constant((5.0, 3.0, 1.0), images)[:, None, None] + sector) % 6
     return level * (1 - strength * torch.minimum(away, 4 - away).clamp(0, 1))
 
 
@@ -60,6 +62,14 @@ def hsv(
     return hsv_shifted(images, *(uniform(images, generator, -limit, limit) for limit in (hue, saturation, value)))
 
 
+@cache
+def shared_out(device: torch.device) -> Tensor:
+    """float LEVELS×LEVELS: in row r, how many of r that are left over the bins up to each get, in OpenCV's steps."""
+    rest, bins = torch.arange(LEVELS)[:, None], torch.arange(LEVELS)
+    step = LEVELS // rest.clamp(min=1)
+    return ((bins % step == 0) & (bins // step < rest)).cumsum(dim=1).float().to(device, non_blocking=True)
+
+
 def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
     """CLAHE's tables, float B×(tiles²·256), for int64 levels B×H×W: the equalisation of each tile's clipped histogram.
 
@@ -69,15 +79,16 @@ def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
     beyond = (0, width * tiles - level.shape[2], 0, height * tiles - level.shape[1])
     cells = functional.pad(level[:, None].float(), beyond, mode="reflect").long()
     cells = cells.view(-1, tiles, height, tiles, width).transpose(2, 3).reshape(-1, height * width)
-    index = torch.arange(len(cells), device=level.device)[:, None] * LEVELS + cells
-    counts = index.flatten().bincount(minlength=len(cells) * LEVELS).view(-1, tiles**2, LEVELS)
-    limit = (clip * (height * width / LEVELS)).long().clamp(min=1)
-    excess = (counts - limit).clamp(min=0).sum(dim=-1, keepdim=True)
-    rest, bins = excess % LEVELS, torch.arange(LEVELS, device=level.device)
-    step = LEVELS // rest.clamp(min=1)
-    extra = (bins % step == 0) & (bins // step < rest)
-    counts = counts.minimum(limit) + excess // LEVELS + extra
-    return (counts.cumsum(dim=-1) * ((LEVELS - 1) / (height * width))).round().flatten(1)
+    index = (torch.arange(len(cells), device=level.device)[:, None] * LEVELS + cells).flatten()
+    counts = torch.zeros(len(cells) * LEVELS, device=level.device)  # not bincount, which waits for the GPU
+    counts = counts.scatter_add_(0, index, torch.ones_like(index, dtype=counts.dtype)).view(-1, tiles**2, LEVELS)
+    limit = (clip * (height * width / LEVELS)).floor().clamp(min=1)
+    below = counts.clamp_(max=limit).cumsum(dim=-1)
+    excess = height * width - below[..., -1:]
+    each = (excess / LEVELS).floor()
+    below += each * torch.arange(1, LEVELS + 1, device=level.device)
+    below += shared_out(level.device)[(excess - each * LEVELS)[..., 0].long()]
+    return below.mul_((LEVELS - 1) / (height * width)).round_().flatten(1)
 
 
 def equalised(level: Tensor, clip: Tensor, tiles: int = 8) -> Tensor:
@@ -108,15 +119,16 @@ def lightened(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
 
     L* = 116 f(Y) − 16, a* and b* are differences of f(X), f(Y), f(Z): the same amount is added to all three.
     """
-    xyz = torch.tensor(XYZ, device=images.device)
+    xyz = torch.tensor(XYZ)
     xyz = xyz / xyz.sum(dim=1, keepdim=True)  # white is (1, 1, 1)
-    linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055) ** 2.4, images / 12.92)
+    xyz, back = (matrix.to(images.device, non_blocking=True) for matrix in (xyz, xyz.inverse()))
+    linear = torch.where(images > 0.04045, (images + 0.055).div_(1.055).pow_(2.4), images / 12.92)
     t = torch.einsum("ij,bjhw->bihw", xyz, linear)
-    f = torch.where(t > EDGE**3, t.clamp(min=EDGE**3) ** (1 / 3), t / (3 * EDGE**2) + 4 / 29)
-    f = f + change(116 * f[:, 1] - 16)[:, None] / 116
-    t = torch.where(f > EDGE, f**3, 3 * EDGE**2 * (f - 4 / 29))
-    linear = torch.einsum("ij,bjhw->bihw", xyz.inverse(), t).clamp(0, 1)
-    return torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    f = torch.where(t > EDGE**3, t.clamp(min=EDGE**3).pow_(1 / 3), (t / (3 * EDGE**2)).add_(4 / 29))
+    f += change(116 * f[:, 1] - 16)[:, None] / 116
+    t = torch.where(f > EDGE, f**3, (f - 4 / 29).mul_(3 * EDGE**2))
+    linear = torch.einsum("ij,bjhw->bihw", back, t).clamp_(0, 1)
+    return torch.where(linear > 0.0031308, (linear ** (1 / 2.4)).mul_(1.055).sub_(0.055), linear.mul_(12.92))
 
 
 def clahe(images: Tensor, generator: torch.Generator, limit: float = 4.0) -> Tensor:

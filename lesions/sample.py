@@ -202,7 +202,7 @@ def write(target: Path, sample: Sample, isic2020: bool, workers: int | None = No
     later, duplicate = plan_2020(sample) if isic2020 else ([], "")
     files: dict[str, File] = {}
     with tqdm(total=sum(len(c.names) for c in (*cases, *later)), desc="drawing the sample", unit="image") as bar:
-        for drawn in in_order(partial(draw_case, seed=sample.seed), [*cases, *later], workers or usable()):
+        for drawn in in_order(partial(partial, draw_case, seed=sample.seed), [*cases, *later], workers or usable()):
             files |= {file.name: file for file in drawn}
             bar.update(len(drawn))
     listed = {name: case for case in cases[:-1] for name in case.names}

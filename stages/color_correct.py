@@ -7,6 +7,8 @@ writes data/color/<set>-<method>.npy (same shape, uint8) and plots/color/<set>-<
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +17,22 @@ from tqdm import tqdm
 from lesions import color, params
 from lesions.cores import in_order, usable
 from lesions.errors import run
-from lesions.files import new_array, read_array, replacing, rows
+from lesions.files import array_of_rows, read_array, replacing, rows
 from lesions.images import before_after
 
 PART = 8  # images that a process takes at a time
-worker: dict = {}  # what each process opens once
 
 
-def start(images: Path, method: str, setting) -> None:
-    worker.update(images=read_array(images), correct=color.method(method, setting))
+def correcting(source: Path, method: str, setting, put: Callable[[int, np.ndarray], None]) -> Callable[[int], int]:
+    """A function that corrects the PART images from a number on, puts them in their place and says how many."""
+    images, corrected = read_array(source), color.method(method, setting)
 
+    def correct(first: int) -> int:
+        part = np.array([corrected(image) for image in rows(images, first, first + PART)])
+        put(first, part)
+        return len(part)
 
-def correct(first: int) -> np.ndarray:
-    """The corrected images from number `first` on, uint8 n×H×W×3, n = PART but for the last."""
-    return np.array([worker["correct"](image) for image in rows(worker["images"], first, first + PART)])
+    return correct
 
 
 def main() -> None:
@@ -42,11 +46,10 @@ def main() -> None:
     setting = params.read(f"color_correct.methods.{args.method}").color_correct
     source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"
     images = read_array(source)
-    firsts, given = range(0, len(images), PART), (source, args.method, setting)
-    with new_array(made, images.shape) as write, tqdm(total=len(images), desc=args.method, unit="image") as progress:
-        for part in in_order(correct, firsts, args.workers, start, given):
-            write(part)
-            progress.update(len(part))
+    with array_of_rows(made, images.shape) as put, tqdm(total=len(images), desc=args.method, unit="image") as progress:
+        make = partial(correcting, source, args.method, setting, put)
+        for count in in_order(make, range(0, len(images), PART), args.workers):
+            progress.update(count)
     with replacing(args.plots / f"{args.set}-{args.method}.png") as part:
         before_after(images, read_array(made)).save(part, "PNG")
 

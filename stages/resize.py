@@ -8,13 +8,15 @@
 Reads the set's table in data/sorted and its archives in data/raw, straight from the zip; writes
   data/resized/<set>/<array>.npy        uint8 N×H×W×3, row i = line i of the table
   data/resized/<set>/<array>_masks.npy  uint8 N×H×W of 0 and 1, for a set with masks
-All cores decode; the arrays are written in a stream, so memory stays flat however many images there are.
+All cores decode, and each writes what it made, so memory stays flat however many images there are.
 """
 
 import argparse
 import sys
 import zipfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from lesions import isic, params, photographs
 from lesions.archive import members, open_archive
 from lesions.cores import in_order, usable
 from lesions.errors import InputError, run
-from lesions.files import new_array, read_csv, replacing_folder
+from lesions.files import array_of_rows, read_csv, replacing_folder
 
 # Set -> its archives of images, by the table's column `archive` where there can be several.
 IMAGES = {
@@ -38,33 +40,32 @@ IMAGES = {
 MASKS = {"isic2018": isic.MASKS_2018}
 PICTURES = (".jpg", ".jpeg", ".png")
 
-Job = tuple[str, str, str | None]  # key of the archive, member names of an image and its mask
-worker: dict = {}  # what each process opens once
+Job = tuple[int, str, str, str | None]  # row of the arrays, key of the archive, member names of an image and its mask
+Put = Callable[[int, np.ndarray], None]
 
 
-def start(image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Resize) -> None:
+def preparing(
+    image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Resize, put: dict[str, Put]
+) -> Callable[[Job], dict[str, float]]:
+    """A function that puts an image, and its mask if it has one, in their places and says each mask's share of lesion.
+
+    put: by array, its place.
+    """
     torch.set_num_threads(1)  # the processes share the cores out
-    worker["images"] = {key: zipfile.ZipFile(path) for key, path in image_zips.items()}
-    worker["masks"] = zipfile.ZipFile(mask_zip) if mask_zip else None
-    worker["resize"] = resize
+    images = {key: zipfile.ZipFile(path) for key, path in image_zips.items()}
+    masks = zipfile.ZipFile(mask_zip) if mask_zip else None
 
+    def prepare(job: Job) -> dict[str, float]:
+        row, archive, member, mask_member = job
+        image, mask = photographs.decode(*photographs.read(images[archive], member)), None
+        if mask_member:
+            mask = photographs.decode_mask(*photographs.read(masks, mask_member), image.shape[:2])
+        ready = photographs.prepare(image, mask, resize)
+        for name, pixels in ready.items():
+            put[name](row, pixels)
+        return {name: pixels.mean() for name, pixels in ready.items() if name.endswith("_masks")}
 
-def prepare(job: Job) -> dict:
-    """One image, and its mask if it has one, as {array name: uint8 H×W×3 or H×W}."""
-    resize, (archive, member, mask_member) = worker["resize"], job
-    image = photographs.decode(*photographs.read(worker["images"][archive], member))
-    mask = None
-    if mask_member:
-        mask = photographs.decode_mask(*photographs.read(worker["masks"], mask_member), image.shape[:2])
-    if resize.crop_border:
-        left, top, right, bottom = photographs.lit_box(image)
-        image = image[top:bottom, left:right]
-        mask = None if mask is None else mask[top:bottom, left:right]
-    ready = {name: photographs.fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
-    if mask is not None:
-        for name, array in resize.arrays.items():
-            ready[f"{name}_masks"] = photographs.fit_mask(mask, array.size, array.fit)
-    return ready
+    return prepare
 
 
 def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None) -> list[Job]:
@@ -72,14 +73,14 @@ def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None
     image_of = {key: members(path, PICTURES) for key, path in image_zips.items()}
     mask_of = members(mask_zip, (".png",)) if mask_zip else {}
     jobs = []
-    for row in table.itertuples():
+    for number, row in enumerate(table.itertuples()):
         key = "" if "" in image_zips else row.archive
         if row.image not in image_of.get(key, {}):
             where = image_zips.get(key, f"archive {key!r}")
             raise InputError(f"{where}: no image {row.image!r}; run the sort stage on these archives again")
         if mask_zip and row.mask not in mask_of:
             raise InputError(f"{mask_zip}: no mask {row.mask!r}; run the sort stage on these archives again")
-        jobs.append((key, image_of[key][row.image], mask_of[row.mask] if mask_zip else None))
+        jobs.append((number, key, image_of[key][row.image], mask_of[row.mask] if mask_zip else None))
     return jobs
 
 
@@ -113,13 +114,11 @@ def main() -> None:
         shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
     areas = {name: [] for name in shapes if name.endswith("_masks")}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
-        write = {name: stack.enter_context(new_array(folder / f"{name}.npy", shape)) for name, shape in shapes.items()}
-        ready = in_order(prepare, jobs, args.workers, start, (image_zips, mask_zip, resize))
-        for image in tqdm(ready, total=len(jobs), desc=args.set, unit="image"):
-            for name, pixels in image.items():
-                write[name](pixels)
+        put = {name: stack.enter_context(array_of_rows(folder / f"{name}.npy", of)) for name, of in shapes.items()}
+        ready = in_order(partial(preparing, image_zips, mask_zip, resize, put), jobs, args.workers)
+        for area in tqdm(ready, total=len(jobs), desc=args.set, unit="image"):
             for name, found in areas.items():
-                found.append(image[name].mean())
+                found.append(area[name])
     for name, found in areas.items():
         told(args.set, name, table["mask"], np.array(found))
 

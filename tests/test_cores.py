@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -12,46 +14,40 @@ from lesions import cores
 from lesions.errors import InputError
 from tests.conftest import ROOT
 
-offset = 0
+
+def shifting(offset: int) -> Callable[[int], int]:
+    return lambda job: job + offset  # which could not be sent to another process
 
 
-def start(value: int) -> None:
-    global offset
-    offset = value
-
-
-def shifted(job: int) -> int:
-    return job + offset
-
-
-def fatal(job: int) -> int:
-    if job == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return job
+def mortal() -> Callable[[int], int]:
+    return lambda job: os.kill(os.getpid(), signal.SIGKILL) if job == 5 else job
 
 
 def test_results_come_in_the_order_of_their_jobs():
-    assert list(cores.in_order(shifted, range(1000), 3, start, (7,))) == list(range(7, 1007))
-    assert list(cores.in_order(shifted, [], 2)) == []
+    assert list(cores.in_order(partial(shifting, 7), range(1000), 3)) == list(range(7, 1007))
+    assert list(cores.in_order(partial(shifting, 7), [], 2)) == []
 
 
 def test_no_more_jobs_are_begun_than_memory_is_meant_for():
     taken = []
-    results = cores.in_order(shifted, (taken.append(job) or job for job in range(1000)), 2)
+    results = cores.in_order(partial(shifting, 0), (taken.append(job) or job for job in range(1000)), 2)
     assert next(results) == 0 and len(taken) == 2 * cores.AHEAD + 1
     results.close()
 
 
 def test_a_killed_worker_is_one_line():
     with pytest.raises(InputError, match="a worker was killed, most likely for memory; run again with fewer --workers"):
-        list(cores.in_order(fatal, range(100), 2))
+        list(cores.in_order(mortal, range(100), 2))
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux only")
 def test_workers_end_with_a_parent_that_is_killed():
     """They hold its standard output, which therefore comes to its end."""
     naps = [0, 0] + [600] * 100
-    code = f"import time\nfrom lesions.cores import in_order\nfor n in in_order(time.sleep, {naps}, 2): print(n)"
+    code = (
+        "import time\nfrom functools import partial\nfrom lesions.cores import in_order\n"
+        f"for n in in_order(partial(partial, time.sleep), {naps}, 2): print(n)"
+    )
     process = subprocess.Popen([sys.executable, "-uc", code], cwd=ROOT, stdout=subprocess.PIPE)
     process.stdout.readline()
     process.kill()
