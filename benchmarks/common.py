@@ -10,10 +10,10 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -97,25 +97,29 @@ def figure(what: str, values: Iterable[float], unit: str, n: str, **wanted: floa
     return Row(what, f"{number(value)} {unit}", "–", value, float(values.min()), float(values.max()), n, unit, **wanted)
 
 
+def held(pid: int) -> np.ndarray:
+    """Bytes that a process and its descendants hold, each page once: all, and those that are not of mapped files."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        children = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]  # by thread
+    except OSError:  # it has ended
+        return np.zeros(2)
+    sizes = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
+    own = 1024.0 * np.array([sizes["Pss:"], sizes["Pss_Anon:"]])
+    return own + sum((held(int(child)) for child in chain(*children)), np.zeros(2))
+
+
 def peak(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Seconds of `command`, run in `folder`; bytes that the largest of its processes held at most; and what of them
-    was its first process's own, not pages of mapped files, which the system can take back (0 where there is no /proc).
-    """
-    start, private, found = perf_counter(), 0, (0, 0, None)
+    """Seconds of `command`, run in `folder`; bytes that its processes held together at most, looked at every 50 ms; and
+    of these at most without pages of mapped files, which the system can take back. Linux only, else 0 bytes."""
+    start, most = perf_counter(), np.zeros(2)
     process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
-    while found[0] == 0:
-        sleep(0.02)
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            status = ""
-        private = max([private, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
-        found = os.wait4(process.pid, os.WNOHANG)
-    process.returncode = os.waitstatus_to_exitcode(found[1])
+    while process.poll() is None:
+        most = np.maximum(most, held(process.pid))
+        sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return perf_counter() - start, found[2].ru_maxrss * unit, private * 1024
+    return perf_counter() - start, *most
 
 
 def environment() -> dict[str, str]:

@@ -4,8 +4,9 @@ Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with 
 full decode and the same filter (bicubic, antialiased): to one size, and to the three of isic2019 in settings/full.yaml,
 which each decodes once. Both in seconds of one processor. Colour: lesions/color.py against the formula in plain numpy,
 on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores; Ben Graham's is that formula.
-Memory and cost an image: the stages as `dvc repro` runs them, on one 256² JPEG under many names: resident memory with
-the pages of mapped files, which the system can take back, and without. --size full writes 45 GB to a temporary folder.
+Memory and the cost of a further image: the stages as `dvc repro` runs them, on one 256² JPEG under many names; memory
+of all their processes, with the pages of mapped files, which the system can take back, and without. --size full writes
+45 GB to a temporary folder.
 """
 
 import io
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import process_time
 
@@ -43,8 +45,8 @@ class Size:
 
 
 SIZES = {
-    "small": Size(2, 512, 2, 32, (20, 60)),
-    "usual": Size(8, 1024, 5, 1_000, (500, 2_000)),
+    "small": Size(2, 512, 2, 32, (20, 60, 100)),
+    "usual": Size(8, 1024, 5, 1_000, (500, 2_000, 8_000)),
     "full": Size(12, 1024, 7, 4_000, (1_000, 10_000, 100_000)),
 }
 
@@ -173,10 +175,10 @@ def stages(size: Size, folder: Path) -> list[Row]:
             expected = values[-1] + max(slope, 0) * max(ALL - many, 0)
             rows.append(Row(f"{what}, {stage}, {ALL:,} images", f"{shown} GB at {at}", "–", expected, expected,
                             expected, "1 run each, then a line", "GB", at_most=1.5))  # fmt: skip
-        cost = {count: found[stage, count][0] / count for count in size.counts}
-        shown = " / ".join(duration(seconds) for seconds in cost.values())
-        rows.append(Row(f"cost of an image, {stage}: {many:,} over {few:,}", shown, "–", *[cost[many] / cost[few]] * 3,
-                        "1 run each, start included"))  # fmt: skip
+        steps = [(found[stage, b][0] - found[stage, a][0]) / (b - a) for a, b in pairwise(size.counts)]
+        shown = [f"{a:,} to {b:,}: {duration(step)}" for (a, b), step in zip(pairwise(size.counts), steps, strict=True)]
+        rows.append(Row(f"a further image, {stage}", shown[-1], shown[0], *[steps[-1] / steps[0]] * 3, "1 run each",
+                        at_most=1.1))  # fmt: skip
     return rows
 
 
