@@ -14,7 +14,7 @@ repro: .venv/ready
 	@echo; echo "Tables: metrics/compare.md, metrics/compare.csv. Pictures: plots/compare/. All plots: dvc plots show."
 
 test: .venv/ready
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The last commit, from nothing, in a clone of its own, two stages at once: without dvc.lock, whose 8,000 lines DVC
 # rewrites after every stage.

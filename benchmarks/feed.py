@@ -2,7 +2,8 @@
 already on the device.
 
 Every classifier of params.yaml, once for each network, size, batch and augmentation, from random weights, all of it
-training. The feed gathers from the array, augments and normalises. On a CPU an epoch is a few batches.
+training; study E's heavy augmentation again at the size of the paper. The feed gathers from the array, augments and
+normalises. On a CPU an epoch is a few batches.
 """
 
 import tempfile
@@ -26,10 +27,12 @@ class Size:
     rounds: int
     names: tuple[str, ...] = ()  # of blocks; none: all
     batch: int = 0  # 0: the block's own
+    large: int = 0  # batch of the heavy augmentation at PAPERS; 0: without
 
 
-ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(2, 3), "full": Size(10, 5)}
-ON_GPU = {"small": Size(2, 2, ("residual", "e_m7"), 8), "usual": Size(30, 5), "full": Size(200, 5)}
+ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(3, 5, large=8), "full": Size(10, 5, large=16)}
+ON_GPU = {"small": Size(2, 2, ("residual", "e_m7"), 8), "usual": Size(30, 5, large=64), "full": Size(200, 5, large=64)}
+HEAVY, PAPERS = "e_m7", (256, 256)
 
 
 def epoch(experiment: Experiment, model: torch.nn.Module, batches) -> None:
@@ -63,8 +66,10 @@ def rows(size: str) -> list[Row]:
     of = (ON_GPU if cuda else ON_CPU)[size]
     same = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
     found = []
-    for name, block, pixels in data.distinct(chosen, of.names, "augment"):
-        batch = of.batch or block.batch
+    blocks = [(*of_all, of.batch) for of_all in data.distinct(chosen, of.names, "augment")]
+    blocks += [(HEAVY, chosen.classifiers[HEAVY], PAPERS, of.large)] if of.large else []
+    for name, block, pixels, batch in blocks:
+        batch = batch or block.batch
         block = block.model_copy(update=same | {"batch": batch, "epoch_images": of.steps * batch})
         found.append(measured(name, block, pixels, chosen.compute, of))
     return found

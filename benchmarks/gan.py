@@ -4,9 +4,9 @@ The same networks, optimizers, images, noise and batch, under model.fit (benchma
 of keras.io's example: the discriminator learns from one generated batch, then the generator from another. `at once` has
 our mathematics, both from one pass, so that its losses can be held to ours under the same seed (in 64 bits: in 32 Adam
 makes much of the last bit); those of `in turn` cannot, because its generator is judged by a discriminator that has
-already learnt. Ours makes of each enlargement and its convolution one transposed convolution (gan.enlarged). Op determinism
-(compute.deterministic) is on for all: TensorFlow cannot switch it off again. The backend is keras.backend of
-params.yaml, or --backend.
+already learnt. Ours makes of each enlargement and its convolution one transposed convolution (gan.enlarged). Op
+determinism (compute.deterministic) is on for all: TensorFlow cannot switch it off again. The backend is keras.backend
+of params.yaml, or --backend.
 """
 
 from dataclasses import dataclass

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 
-from lesions import cores
+from lesions import cores, files
 from lesions.errors import InputError
 from tests.conftest import ROOT
 
@@ -26,6 +27,18 @@ def mortal() -> Callable[[int], int]:
 def test_results_come_in_the_order_of_their_jobs():
     assert list(cores.in_order(partial(shifting, 7), range(1000), 3)) == list(range(7, 1007))
     assert list(cores.in_order(partial(shifting, 7), [], 2)) == []
+
+
+def putting(put: Callable[[int, np.ndarray], None]) -> Callable[[int], None]:
+    return lambda row: put(row, np.full((2, 3), row))
+
+
+def test_workers_put_rows_where_they_belong(tmp_path):
+    with files.array_of_rows(tmp_path / "rows.npy", (200, 2, 3)) as put:
+        list(cores.in_order(partial(putting, put), reversed(range(200)), 3))
+        assert not (tmp_path / "rows.npy").exists()
+    found = np.load(tmp_path / "rows.npy")
+    assert found.dtype == np.uint8 and (found == np.arange(200)[:, None, None]).all()
 
 
 def test_no_more_jobs_are_begun_than_memory_is_meant_for():

@@ -88,6 +88,15 @@ def array(path: Path) -> None:
         write(LARGE)
 
 
+@pytest.mark.parametrize("rows", [299, 301])
+def test_an_array_with_another_number_of_rows_is_not_left(tmp_path, rows):
+    with pytest.raises(ValueError, match=f"{rows} rows written, 300 expected"):  # noqa: SIM117
+        with files.new_array(tmp_path / "a.npy", LARGE.shape) as write:
+            for row in np.resize(LARGE, (rows, 400, 3)):
+                write(row)
+    assert list(tmp_path.iterdir()) == []
+
+
 WRITERS = {
     "csv": lambda path: files.write_csv(path, pd.DataFrame(LARGE[..., 0])),
     "json": lambda path: files.write_json(path, {"x": "y" * 400_000}),
