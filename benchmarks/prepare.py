@@ -33,6 +33,7 @@ from stages import color_correct
 
 SIDE = 256
 ALL = 25_331  # images of ISIC 2019
+LOST = 1.0  # seconds: a difference between two runs below this is lost in what else they do
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,11 @@ def stages(size: Size, folder: Path) -> list[Row]:
             expected = values[-1] + max(slope, 0) * max(ALL - many, 0)
             rows.append(Row(f"{what}, {stage}, {ALL:,} images", f"{shown} GB at {at}", "–", expected, expected,
                             expected, "1 run each, then a line", "GB", at_most=1.5))  # fmt: skip
-        steps = [(found[stage, b][0] - found[stage, a][0]) / (b - a) for a, b in pairwise(size.counts)]
-        shown = [f"{a:,} to {b:,}: {duration(step)}" for (a, b), step in zip(pairwise(size.counts), steps, strict=True)]
+        more = {(a, b): found[stage, b][0] - found[stage, a][0] for a, b in pairwise(size.counts)}
+        if min(more.values()) < LOST:
+            continue
+        steps = [seconds / (b - a) for (a, b), seconds in more.items()]
+        shown = [f"{a:,} to {b:,}: {duration(step)}" for (a, b), step in zip(more, steps, strict=True)]
         rows.append(Row(f"a further image, {stage}", shown[-1], shown[0], *[steps[-1] / steps[0]] * 3, "1 run each",
                         at_most=1.1))  # fmt: skip
     return rows

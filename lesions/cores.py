@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from typing import Any
 
 from lesions.errors import InputError, end_with
 
 AHEAD = 32  # jobs a process that may be under way or waiting to be taken
-made: Callable[[Any], Any]  # what a worker's make() returned
+making: Callable[[], Callable[[Any], Any]]  # a worker's, to be called with its first job
 
 
 def usable() -> int:
@@ -40,10 +41,10 @@ def in_order(make: Callable[[], Callable[[Any], Any]], jobs: Iterable, workers: 
 
 
 def begin(parent: int, make: Callable[[], Callable[[Any], Any]]) -> None:
-    global made
+    global making
     end_with(parent)
-    made = make()
+    making = cache(make)
 
 
 def work(job: Any) -> Any:
-    return made(job)
+    return making()(job)

@@ -57,37 +57,48 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def array_of_rows(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """Yields put(first, rows), which any process may call: uint8 rows into `path`, a .npy, from number `first` on.
+    """Yields put(first, part), which any process may call: uint8 rows into `path`, a .npy, from number `first` on.
 
     Written and not mapped, so that memory stays flat; a disk without room for all is an error before the first row.
+    Rows that are not put stay 0.
     """
-    with replacing(path) as part:
-        with part.open("wb") as file:
+    with replacing(path) as partial_file:
+        with partial_file.open("w+b") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            start, length = file.tell(), math.prod(shape)
-            file.truncate(start + length)
+            start = file.tell()
             if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(file.fileno(), 0, start + length)
-        yield partial(put, part, start, math.prod(shape[1:]))
+                os.posix_fallocate(file.fileno(), 0, start + math.prod(shape))
+            else:
+                file.truncate(start + math.prod(shape))
+        yield partial(put, partial_file, start, shape)
 
 
-def put(path: Path, start: int, each: int, first: int, rows: np.ndarray) -> None:
-    """uint8 `rows` of `each` bytes, or one of them, into `path`, whose row 0 begins at byte `start`."""
-    with path.open("r+b") as file:
-        file.seek(start + first * each)
-        file.write(np.ascontiguousarray(rows, np.uint8))
+def put(path: Path, start: int, shape: tuple[int, ...], first: int, part: np.ndarray) -> None:
+    """One row or several, uint8, into the array of `shape` that begins at byte `start` of `path`.
+
+    Raises InputError for a full disk, ValueError for what does not fit.
+    """
+    row = math.prod(shape[1:])
+    if part.size % row or not 0 <= first <= shape[0] - part.size // row:
+        raise ValueError(f"{path}: {part.shape} from row {first} on does not fit into {shape}")
+    try:
+        with path.open("r+b") as file:
+            file.seek(start + first * row)
+            file.write(np.ascontiguousarray(part, np.uint8))
+    except OSError as error:
+        raise no_room(path, error) from None
 
 
 @contextmanager
 def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
-    """As `array_of_rows`, from one process: yields write(rows), to be called with all of them in order."""
+    """As `array_of_rows`, from one process: yields write(part), to be called with all rows in order."""
     written = 0
-    with array_of_rows(path, shape) as put_at:
+    with array_of_rows(path, shape) as put_from:
 
-        def write(rows: np.ndarray) -> None:
+        def write(part: np.ndarray) -> None:
             nonlocal written
-            put_at(written, rows)
-            written += rows.size // math.prod(shape[1:])
+            put_from(written, part)
+            written += part.size // math.prod(shape[1:])
 
         yield write
         if written != shape[0]:

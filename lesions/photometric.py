@@ -64,10 +64,10 @@ def hsv(
 
 @cache
 def shared_out(device: torch.device) -> Tensor:
-    """float LEVELS×LEVELS: in row r, how many of r that are left over the bins up to each get, in OpenCV's steps."""
+    """uint8 LEVELS×LEVELS: in row r, how many of r that are left over the bins up to each get, in OpenCV's steps."""
     rest, bins = torch.arange(LEVELS)[:, None], torch.arange(LEVELS)
     step = LEVELS // rest.clamp(min=1)
-    return ((bins % step == 0) & (bins // step < rest)).cumsum(dim=1).float().to(device, non_blocking=True)
+    return ((bins % step == 0) & (bins // step < rest)).cumsum(dim=1).byte().to(device, non_blocking=True)
 
 
 def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
@@ -80,15 +80,15 @@ def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
     cells = functional.pad(level[:, None].float(), beyond, mode="reflect").long()
     cells = cells.view(-1, tiles, height, tiles, width).transpose(2, 3).reshape(-1, height * width)
     index = (torch.arange(len(cells), device=level.device)[:, None] * LEVELS + cells).flatten()
-    counts = torch.zeros(len(cells) * LEVELS, device=level.device)  # not bincount, which waits for the GPU
-    counts = counts.scatter_add_(0, index, torch.ones_like(index, dtype=counts.dtype)).view(-1, tiles**2, LEVELS)
-    limit = (clip * (height * width / LEVELS)).floor().clamp(min=1)
-    below = counts.clamp_(max=limit).cumsum(dim=-1)
+    counts = torch.zeros(len(cells) * LEVELS, dtype=torch.int32, device=level.device)
+    counts.scatter_add_(0, index, torch.ones_like(index, dtype=torch.int32))  # bincount would wait for the GPU
+    limit = (clip * (height * width / LEVELS)).int().clamp(min=1)
+    below = counts.view(-1, tiles**2, LEVELS).clamp_(max=limit).cumsum(dim=-1, dtype=torch.int32)
     excess = height * width - below[..., -1:]
-    each = (excess / LEVELS).floor()
-    below += each * torch.arange(1, LEVELS + 1, device=level.device)
+    each = excess // LEVELS
+    below += each * torch.arange(1, LEVELS + 1, dtype=torch.int32, device=level.device)
     below += shared_out(level.device)[(excess - each * LEVELS)[..., 0].long()]
-    return below.mul_((LEVELS - 1) / (height * width)).round_().flatten(1)
+    return (below * ((LEVELS - 1) / (height * width))).round_().flatten(1)
 
 
 def equalised(level: Tensor, clip: Tensor, tiles: int = 8) -> Tensor:

@@ -6,6 +6,7 @@ The same bytes on every machine and for any number of processes: each picture ha
 import csv
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -196,13 +197,17 @@ def _encoded(pixels: np.ndarray, **how: object) -> bytes:
     return stream.getvalue()
 
 
+def drawer(seed: int) -> Callable[[Case], list[File]]:
+    return partial(draw_case, seed=seed)
+
+
 def write(target: Path, sample: Sample, isic2020: bool, workers: int | None = None) -> None:
     """Write isic.files(isic2020) below `target`, drawn in `workers` processes (default: one for each CPU)."""
     cases = plan(sample)
     later, duplicate = plan_2020(sample) if isic2020 else ([], "")
     files: dict[str, File] = {}
     with tqdm(total=sum(len(c.names) for c in (*cases, *later)), desc="drawing the sample", unit="image") as bar:
-        for drawn in in_order(partial(partial, draw_case, seed=sample.seed), [*cases, *later], workers or usable()):
+        for drawn in in_order(partial(drawer, sample.seed), [*cases, *later], workers or usable()):
             files |= {file.name: file for file in drawn}
             bar.update(len(drawn))
     listed = {name: case for case in cases[:-1] for name in case.names}

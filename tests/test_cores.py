@@ -33,6 +33,15 @@ def putting(put: Callable[[int, np.ndarray], None]) -> Callable[[int], None]:
     return lambda row: put(row, np.full((2, 3), row))
 
 
+def unopened() -> Callable[[int], int]:
+    raise InputError("a.zip: not readable")
+
+
+def test_what_keeps_a_worker_from_beginning_is_told():
+    with pytest.raises(InputError, match=r"a\.zip: not readable"):
+        list(cores.in_order(unopened, range(10), 2))
+
+
 def test_workers_put_rows_where_they_belong(tmp_path):
     with files.array_of_rows(tmp_path / "rows.npy", (200, 2, 3)) as put:
         list(cores.in_order(partial(putting, put), reversed(range(200)), 3))
@@ -58,8 +67,8 @@ def test_workers_end_with_a_parent_that_is_killed():
     """They hold its standard output, which therefore comes to its end."""
     naps = [0, 0] + [600] * 100
     code = (
-        "import time\nfrom functools import partial\nfrom lesions.cores import in_order\n"
-        f"for n in in_order(partial(partial, time.sleep), {naps}, 2): print(n)"
+        "import time\nfrom lesions.cores import in_order\ndef sleeper(): return time.sleep\n"
+        f"for n in in_order(sleeper, {naps}, 2): print(n)"
     )
     process = subprocess.Popen([sys.executable, "-uc", code], cwd=ROOT, stdout=subprocess.PIPE)
     process.stdout.readline()

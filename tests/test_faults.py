@@ -90,11 +90,25 @@ def array(path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [299, 301])
 def test_an_array_with_another_number_of_rows_is_not_left(tmp_path, rows):
-    with pytest.raises(ValueError, match=f"{rows} rows written, 300 expected"):  # noqa: SIM117
+    with pytest.raises(ValueError, match="299 rows written, 300 expected" if rows < 300 else "does not fit into"):  # noqa: SIM117
         with files.new_array(tmp_path / "a.npy", LARGE.shape) as write:
             for row in np.resize(LARGE, (rows, 400, 3)):
                 write(row)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("first", "shape"), [(-1, (400, 3)), (300, (400, 3)), (299, (2, 400, 3)), (0, (399, 3))])
+def test_rows_that_do_not_fit_are_not_put(tmp_path, first, shape):
+    with pytest.raises(ValueError, match="does not fit into"):  # noqa: SIM117
+        with files.array_of_rows(tmp_path / "a.npy", LARGE.shape) as put:
+            put(first, np.zeros(shape, np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_is_written_where_the_file_system_cannot_reserve_room(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    array(tmp_path / "a.npy")
+    assert (np.load(tmp_path / "a.npy") == LARGE).all()
 
 
 WRITERS = {

@@ -1,6 +1,6 @@
-"""No step of a training makes the host wait for a GPU: told on a GPU of shapes without values (tests/fake_gpu.py).
+"""No step of a training asks for what the host waits for: told on a GPU of shapes without values (tests/fake_gpu.py).
 
-Autograd's backward pass alone is left out, which cannot run there: gradients without values take its place.
+Autograd's backward pass cannot run there: gradients without values take its place. Autocast is off there.
 """
 
 from functools import partial
@@ -120,6 +120,13 @@ def test_no_augmentation_waits(name, gpu):
     assert normalised(changed).device.type == "cuda" and gpu == []
 
 
+def test_images_that_do_not_fit_on_the_gpu_come_from_pinned_memory(gpu):
+    feed = Feed([measure.pixels(9, (SIDE, SIDE)), measure.pixels(40, (SIDE, SIDE))], torch.device("cpu"))
+    feed.device = CUDA
+    images = feed.batch(np.arange(5, 45))
+    assert images.device.type == "cuda" and images.shape == (40, 3, SIDE, SIDE) and gpu == []
+
+
 def test_what_waits_is_found(gpu):
     values = torch.empty(3, device=CUDA)
     values.copy_(torch.rand(3), non_blocking=True)
@@ -127,6 +134,8 @@ def test_what_waits_is_found(gpu):
     assert len(gpu) == 0
     torch.tensor([1.0], device=CUDA), torch.rand(3).to(CUDA), values.copy_(torch.rand(3)), values.cpu()
     assert len(gpu) == 4
+    torch.zeros(2**15).to(CUDA, non_blocking=True), values[torch.tensor([0])], torch.eye(3, device=CUDA).inverse()
+    assert len(gpu) == 7
     for wait in (values.sum().item, values.nonzero, lambda: values[values > 0], values.long().bincount):
         with pytest.raises(RuntimeError, match="aten"):
             wait()

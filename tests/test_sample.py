@@ -56,8 +56,8 @@ def blank(case: sample.Case, seed: int) -> list[sample.File]:
 
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
     cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1], sample.plan_2020(SMALL)[0][0]]
-    draw = partial(sample.draw_case, seed=3)
-    assert [draw(case) for case in cases] == list(in_order(partial(partial, draw), cases, 2))
+    drawer = partial(sample.drawer, 3)
+    assert [drawer()(case) for case in cases] == list(in_order(drawer, cases, 2))
     monkeypatch.setattr(sample, "draw_case", blank)
     sample.write(tmp_path / "a", SMALL, isic2020=True, workers=1)
     sample.write(tmp_path / "b", SMALL, isic2020=True, workers=1)
