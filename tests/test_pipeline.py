@@ -167,7 +167,7 @@ def trainings(project: Path) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 def test_dvc_killed_at_random_moments_leaves_nothing_running_and_ends_with_the_same_lock(project):
-    edit(project, lambda p: p["classifiers"]["residual"].update(epochs=150))
+    edit(project, lambda p: p["classifiers"]["residual"].update(epochs=80))
     sh(project, "dvc", "repro", "train@residual")
     lock = (project / "dvc.lock").read_text(encoding="utf-8")
     kinds = cycle([(os.kill, signal.SIGKILL), (os.killpg, signal.SIGKILL), (os.kill, signal.SIGTERM),

@@ -218,9 +218,10 @@ def killed_until_done(command: list[str], folder: Path, kill, kills: int, seed: 
                 command, cwd=folder, env=environment, stderr=error, start_new_session=True, preexec_fn=hear_sigint
             )
             if number < kills:
-                while number % 3 and process.poll() is None and not at_work(folder, start):
+                waits = number % 3 < 2
+                while waits and process.poll() is None and not at_work(folder, start):
                     time.sleep(0.05)
-                time.sleep(rng.uniform(0, 2 if number % 3 else 8))
+                time.sleep(rng.uniform(0, 2 if waits else 8))
                 kill(process)
             process.wait(timeout=300)
         said += (folder / "stderr").read_text(encoding="utf-8")
