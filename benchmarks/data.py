@@ -10,6 +10,9 @@ import pandas as pd
 from lesions.isic import CLASSES
 from lesions.params import Classifier, Params
 
+# Over a classifier's block: one epoch from random weights, all of it training, on `write`'s images alone.
+SHORT = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
+
 
 def side(chosen: Params, block: Classifier) -> tuple[int, int]:
     """Height and width of the images that `block` reads: of its set's array `classify`, from which others are made."""

@@ -64,13 +64,12 @@ def rows(size: str) -> list[Row]:
     chosen = params.load(ROOT / "params.yaml")
     cuda = training.prepare(chosen.compute, 0).type == "cuda"
     of = (ON_GPU if cuda else ON_CPU)[size]
-    same = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
     found = []
     blocks = [(*of_all, of.batch) for of_all in data.distinct(chosen, of.names, "augment")]
     blocks += [(HEAVY, chosen.classifiers[HEAVY], PAPERS, of.large)] if of.large else []
     for name, block, pixels, batch in blocks:
         batch = batch or block.batch
-        block = block.model_copy(update=same | {"batch": batch, "epoch_images": of.steps * batch})
+        block = block.model_copy(update=data.SHORT | {"batch": batch, "epoch_images": of.steps * batch})
         found.append(measured(name, block, pixels, chosen.compute, of))
     return found
 

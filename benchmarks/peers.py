@@ -113,9 +113,9 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
     contents = [drawn[row % DRAWN] for row in range(case.images + 16)]
     compute = chosen.compute
     block = next(iter(chosen.classifiers.values())).model_copy(
-        update={"architecture": case.architecture, "batch": case.batch, "epochs": 1, "phases": (), "epoch_images": 0,
-                "augment": ("hflip", "vflip"), "sampler": "uniform", "optimizer": "adamw", "lr": 1e-4, "dropout": 0.0,
-                "split": "standard", "generated": "none", "weights": "data/weights/none"}
+        update=data.SHORT
+        | {"architecture": case.architecture, "batch": case.batch, "epoch_images": 0, "augment": ("hflip", "vflip"),
+           "sampler": "uniform", "optimizer": "adamw", "lr": 1e-4, "dropout": 0.0, "split": "standard"}
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         pixels = np.array([np.asarray(Image.open(BytesIO(content)).convert("RGB")) for content in drawn])

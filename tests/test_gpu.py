@@ -27,14 +27,12 @@ SIDE = 32
 
 @pytest.fixture(scope="module")
 def chosen():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        return params.load(Path("params.yaml"))
+    return params.load(ROOT / "params.yaml")
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """The copies that are waited for, on the fake GPU. A generator for it is the CPU's."""
+    """What is waited for on the fake GPU. A generator for it is the CPU's."""
     with fake_gpu():
         pass  # loads torch._dynamo, which names torch.Generator in types
     there = torch.Generator
@@ -53,7 +51,7 @@ def resident(feed: Feed) -> Feed:
 
 
 def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
-    """Three steps of training.fit; how many copies were waited for between the first and the last."""
+    """Three steps of training.fit; how often one waited between the first and the last."""
 
     class EnoughError(Exception):
         pass
@@ -88,8 +86,7 @@ def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_no_step_of_a_classifier_waits(name, chosen, gpu, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    over = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
-    block = chosen.classifiers[name].model_copy(update=over | {"batch": 4, "epoch_images": 20})
+    block = chosen.classifiers[name].model_copy(update=data.SHORT | {"batch": 4, "epoch_images": 20})
     data.write(Path("data"), block, measure.pixels(80, (SIDE, SIDE)))
     experiment = Experiment(block, block.split, chosen.compute, Path("data"))
     experiment.device = resident(experiment.feed).device
