@@ -1,13 +1,14 @@
 """One training step of each classifier: what each switch gains, and which are worth having.
 
 Forward, backward and optimizer on random images that lie on the device, in the block's own size, batch and optimizer.
-`plain` has none of the switches: float32, channels first, an optimizer that goes tensor by tensor. Then each switch
-alone: channels last in memory, the fused optimizer; on CUDA bfloat16 autocast and torch.compile too. `as trained` is
-what lesions/training.py does under `compute` of params.yaml. A switch that slows a classifier shows as less than 1.
+`as trained` is what lesions/training.py does under `compute` of params.yaml: channels last in memory, the fused
+optimizer, on CUDA bfloat16 autocast and torch.compile where asked for. First against a step without any of these
+(float32, channels first, an optimizer that goes tensor by tensor), then against the same step without one of them:
+below 1 that one slows this classifier. A switch that is off is measured too: above 1 it would be worth having.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class Size:
     batch: int = 0  # 0: the block's own
 
 
-ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(1, 3), "full": Size(5, 5)}
+ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(2, 5), "full": Size(10, 5)}
 ON_GPU = {"small": Size(2, 2, ("e_m0",), 8), "usual": Size(30, 5), "full": Size(200, 5)}
 
 
@@ -36,6 +37,9 @@ class Switches:
     fused: bool = False
     amp: bool = False
     compile: bool = False
+
+
+ON_ANY = ("channels_last", "fused")  # the others are for CUDA
 
 
 def stepper(
@@ -70,21 +74,25 @@ def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compu
     images = torch.randn(count, 3, *pixels, device=device)
     cuda = device.type == "cuda"
     chosen = Switches(True, True, compute.amp and cuda, compute.compile and cuda)
-    kinds = {"plain": Switches(), "channels last": Switches(channels_last=True), "fused": Switches(fused=True)}
-    if cuda:
-        kinds |= {"bfloat16": Switches(amp=True), "compile": Switches(compile=True)}
-    kinds["as trained"] = chosen
+    there = [field.name for field in fields(Switches) if cuda or field.name in ON_ANY]
+    turned = {switch: replace(chosen, **{switch: not getattr(chosen, switch)}) for switch in there}
+    kinds = {"as trained": chosen, "plain": Switches()} | turned
     competitors = {what: stepper(block, 8, images, switches, size.steps) for what, switches in kinds.items()}
     seconds = timed(competitors, size.rounds)
     each = {what: f"{duration(float(np.median(found)) / size.steps)} a step" for what, found in seconds.items()}
     title = f"{name}: {block.architecture}, {pixels[0]}×{pixels[1]}, batch {count}, {block.optimizer}"
     n = f"{size.rounds} rounds of {size.steps} steps"
-    for what in list(kinds)[1:]:
-        wanted = {"at_least": 1.0} if what == "as trained" else {}
-        yield ratio(
-            f"{title}: {what}", seconds["plain"], seconds[what], each[what], f"plain {each['plain']}", n, **wanted
-        )
-        title = "–"
+
+    def row(what: str, with_it: str, without: str, **wanted: float) -> Row:
+        return ratio(what, seconds[without], seconds[with_it], each[with_it], f"without {each[without]}", n, **wanted)
+
+    yield row(title, "as trained", "plain", at_least=1.0)
+    for switch in there:
+        label = switch.replace("_", " ")
+        if getattr(chosen, switch):
+            yield row(f"– of it {label}", "as trained", switch, at_least=1.0)
+        else:
+            yield row(f"– {label}, which is off", switch, "as trained")
 
 
 def rows(size: str) -> list[Row]:

@@ -3,6 +3,7 @@
 A full disk and too little memory are reported so too; everything else is a bug of ours and keeps its traceback.
 """
 
+import argparse
 import errno
 import os
 import select
@@ -20,6 +21,14 @@ SAY_NO_MEMORY = ("can't allocate memory", "RESOURCE_EXHAUSTED")  # torch on the 
 
 class InputError(Exception):
     """A file or parameter is not as expected. The message names it, says what was expected, and what to do."""
+
+
+def at_least_one(text: str) -> int:
+    """An argument of a stage that is 1 or more: argparse's `type`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return number
 
 
 def explained(error: Exception) -> str | None:

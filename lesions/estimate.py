@@ -26,10 +26,15 @@ from lesions.tta import FLIPS
 
 SHARE = {"balanced": 5 * 1_987 / 25_331, "ham": 10_015 / 25_331, "AK": 867 / 25_331}  # of ISIC 2019's images
 VALIDATED_2017 = 150 / 2_150
+# By split: the classes times the largest one's share, of the official sets: how often oversampling shows an image.
+OVERSAMPLED = {
+    "standard": 8 * 12_875 / 25_331, "balanced": 1.0, "eighty": 8 * 18_068 / 31_265, "ham": 7 * 6_705 / 10_015,
+    "melanoma": 2 * 1_626 / 2_000,
+}  # fmt: skip
 MEGAPIXELS = {"isic2019": 0.8, "isic2018": 7.0, "isic2017": 6.0, "isic2020": 12.0, "sample": 0.02}  # of a photograph
 DOWNLOAD = 100e6 / 8  # bytes a second
 FOLDS_2018 = 3
-CLASSIFIER_STATES, UNET_STATES = 3, 2  # checkpoints that are kept
+UNET_STATES = 2  # checkpoints that are kept
 QUICK = ("sort", "attention", "ensemble_masks", "compare")
 
 
@@ -74,40 +79,26 @@ def parts(split: str, images: float, sort: params.Sort) -> dict[str, float]:
     return {"train": images - test - val, "val": val, "test": test}
 
 
-def size_of(chosen: params.Params, images: str) -> tuple[int, int]:
-    """Height and width of the array `images`, as classifiers name it."""
-    kind, of, *array = images.split("/")
-    if kind == "resized":
-        return chosen.resize[of].arrays[array[0]].size
-    of = chosen.masked[of].set if kind == "masked" else of.partition("-")[0]
-    return chosen.resize[of].arrays["classify"].size
-
-
 def phases(recipe: params.Optimisation) -> list[tuple[str, int]]:
     """What learns, and for how many epochs."""
     return [(phase.train, phase.epochs) for phase in recipe.phases] or [("all", recipe.epochs)]
 
 
-def states(block: params.Classifier) -> int:
-    """Checkpoints that a classifier keeps: the best by each metric, and snapshots."""
-    snapshots = block.snapshots * block.cycles * len(phases(block))
-    return CLASSIFIER_STATES + (block.split == "melanoma") + snapshots
-
-
 def classified(name: str, block: params.Classifier, chosen: params.Params, count: dict, split: str, runs: int) -> Stage:
     """A classifier's training `runs` times on `split`, and its predictions by each checkpoint."""
-    size, here = size_of(chosen, block.images), parts(split, count[block.set], chosen.sort)
+    size, here = params.size_of(chosen, block.images), parts(split, count[block.set], chosen.sort)
     extra = chosen.augment_gan.images if block.generated != "none" else 0
     there = here["train"] + extra
-    seen = block.epoch_images or there
-    if block.sampler == "uniform":
-        seen = min(seen, there)
+    if block.sampler == "balanced":
+        seen = block.epoch_images or OVERSAMPLED[block.split.partition("_")[0]] * there
+    else:
+        seen = min(block.epoch_images or there, there)
     views = 2 * len(FLIPS) if size[0] == size[1] else len(FLIPS)
     predicted = sum(here[role] * (views if block.tta and role != "train" else 1) for role in block.predict)
     work = []
     for number, (train, epochs) in enumerate(phases(block)):
         kind = Classifier(block.architecture, size, block.batch, block.augment, block.optimizer, block.dropout, train)
-        after = predicted * states(block) if number == 0 else 0
+        after = predicted * len(block.checkpoints) if number == 0 else 0
         work.append(Work(kind, runs * epochs * seen, runs * (epochs * here["val"] + after)))
     pixels = 3 * size[0] * size[1]
     return Stage(name, tuple(work), read=(count[block.set] + extra) * pixels)
@@ -116,7 +107,7 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
 def trainings(chosen: params.Params, count: dict) -> Iterator[Stage]:
     for name, block in chosen.classifiers.items():
         stage = classified(f"train@{name}", block, chosen, count, block.split, block.runs)
-        yield replace(stage, states=states(block))
+        yield replace(stage, states=len(block.checkpoints))
     for name, one in chosen.cross_validate.items():
         block = chosen.classifiers[one.classifier]
         yield classified(f"cross_validate@{name}", block, chosen, count, f"cv{one.fold}", 1)
@@ -159,7 +150,7 @@ def study_b(chosen: params.Params, count: dict) -> Iterator[Stage]:
     yield Stage("augment_gan", (work,), states=1)
     for name, one in chosen.base_models.items():
         added = gan.images if one.generated != "none" else 0
-        size = size_of(chosen, one.images)
+        size = params.size_of(chosen, one.images)
         kind = BaseModel(size, base.batch, chosen.keras.backend)
         trained = base.epochs * (base.steps * base.batch + base.validation_steps * 32 / 3)  # forward only: a third
         seen = count["isic2019"] + added

@@ -1,4 +1,4 @@
-"""One classifier on one split: trained, its three checkpoints tested, and what came out written down."""
+"""One classifier on one split: trained, its checkpoints tested, and what came out written down."""
 
 from pathlib import Path
 
@@ -54,13 +54,13 @@ class Experiment:
 
     def batches(self, epoch: int, start: int = 0) -> tuple[int, training.Batches]:
         """The batches of an epoch, from number `start` on: drawn by the recipe's sampler, augmented, normalised, on the
-        device."""
+        device. Balanced, an epoch without epoch_images oversamples: as many of each class as the largest one has."""
         block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
-        targets = self.targets[self.train]
-        weights = (
-            1 / np.bincount(targets, minlength=len(self.classes))[targets] if block.sampler == "balanced" else None
-        )
-        order = training.epoch_order(len(self.train), block.batch, rng, weights, block.epoch_images)
+        targets, weights, images = self.targets[self.train], None, block.epoch_images
+        if block.sampler == "balanced":
+            counts = np.bincount(targets)  # each class has an image
+            weights, images = 1 / counts[targets], images or len(counts) * int(counts.max())
+        order = training.epoch_order(len(self.train), block.batch, rng, weights, images)
 
         def stream():
             for step in range(start, len(order)):

@@ -9,7 +9,7 @@ import re
 import reprlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,13 @@ Architecture = Literal[
     "resnet50_arl", "resnet50_concat", "efficientnet_b0", "efficientnet_b0_arl", "efficientnet_b0_no_se",
     "efficientnet_b0_no_se_arl",
 ]  # fmt: skip
+GAN = (64, 64)  # study B's DCGAN: height and width
+MASKS = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
+# The names of lesions/weights.py (a test holds the two together).
+Published = Literal[
+    "alexnet", "efficientnet_b0", "vgg16", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2",
+    "keras_resnet50",
+]  # fmt: skip
 Generated = Literal["none", "MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
 
 
@@ -56,7 +63,7 @@ class Data(Section):
 
 
 class Weights(Section):
-    names: tuple[Name, ...]
+    names: tuple[Published, ...]
 
 
 class Sort(Section):
@@ -234,6 +241,13 @@ class Classifier(Recipe):
     generated: Generated
     weights: Annotated[str, Field(pattern=r"^(data/weights/[a-z0-9_]+|models/train/[A-Za-z0-9_]+/[a-z0-9_]+\.pt)$")]
 
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The states that are kept: the best by each metric, and snapshots at the ends of cycles."""
+        best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split == "melanoma")
+        cycles = self.snapshots * self.cycles * max(1, len(self.phases))
+        return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
+
 
 class CrossValidation(Section):
     """One fold of one classifier; the rest repeats the classifier's, because dvc.yaml needs it here."""
@@ -292,6 +306,18 @@ class Params(Section):
     @model_validator(mode="after")
     def agree(self) -> "Params":
         """What one section says of another is true."""
+        self.agree_on_weights()
+        self.agree_on_arrays()
+        for name, block in self.classifiers.items():
+            self.agree_on_classifier(f"classifiers.{name}", block)
+        for key, one in self.cross_validate.items():
+            self.agree_on_fold(f"cross_validate.{key}", key, one)
+        for key, pair in self.attention.items():
+            self.agree_on_pair(f"attention.{key}", pair)
+        return self
+
+    def agree_on_weights(self) -> None:
+        """Each network starts from weights of its own kind, which are fetched or made."""
         wanted = {
             f"classifiers.{k}": (b.weights, f"data/weights/{plain(b.architecture)}")
             for k, b in self.classifiers.items()
@@ -302,64 +328,110 @@ class Params(Section):
         for place, (given, fits) in wanted.items():
             name = given.removeprefix("data/weights/")
             if given.startswith("models/train/"):
-                other, block = self.classifiers.get(given.split("/")[2]), self.classifiers[place.partition(".")[2]]
-                if other is None or other.architecture != block.architecture:
-                    raise ValueError(f"{place}.weights: {given!r}: no block of that name and the same architecture")
+                _, _, of, file = given.split("/")
+                other, block = self.classifiers.get(of), self.classifiers[place.partition(".")[2]]
+                if other is None or other is block or other.architecture != block.architecture:
+                    raise ValueError(f"{place}.weights: {given!r}: no other block of that name and architecture")
                 if tested_alike(other) != tested_alike(block):  # else it may have learnt what this one is tested on
                     raise ValueError(f"{place}.weights: {given!r}: expected a block of the same set and test part")
+                if file.removesuffix(".pt") not in other.checkpoints:
+                    raise ValueError(f"{place}.weights: {of} keeps {', '.join(other.checkpoints)}, not {file}")
             elif name != "none" and given != fits:
                 raise ValueError(f"{place}.weights: {given!r} does not fit; expected none or {fits}")
+            elif name != "none" and name not in get_args(Published):
+                raise ValueError(f"{place}.weights: nobody publishes weights of {name}; expected none")
             elif name != "none" and name not in self.weights.names:
                 raise ValueError(f"{place}.weights: {name!r} is not fetched; add it to weights.names")
-        for phase in self.unet34.phases:
-            if "isic2018" not in self.resize or phase.array not in self.resize["isic2018"].arrays:
-                raise ValueError(f"unet34.phases: no array {phase.array!r} in resize.isic2018.arrays")
+
+    def agree_on_arrays(self) -> None:
+        """What a stage reads is made by another."""
+        classify = {name for name, one in self.resize.items() if "classify" in one.arrays}
+        for place, sets in (("mask", self.mask.sets), ("color_correct", self.color_correct.sets)):
+            for name in sets:
+                if name not in classify:
+                    raise ValueError(f"{place}.sets: {name}: no array classify in resize.{name}.arrays")
+        for name, one in self.masked.items():
+            if one.set not in self.mask.sets:
+                raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to mask.sets")
+        pairs = self.resize["isic2018"].arrays if "isic2018" in self.resize else {}
+        for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
+            if array not in pairs:
+                raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
+        gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
+        if gan is None or gan.size != GAN:
+            raise ValueError(f"resize.isic2019.arrays.gan.size: expected {list(GAN)}, which study B's networks have")
         images = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
         images |= {
             f"color/{s}-{m}" for s in self.color_correct.sets for m in self.color_correct.methods.model_fields_set
         }
         images |= {f"masked/{name}" for name in self.masked}
-        for name, block in [*self.classifiers.items(), *self.base_models.items()]:
+        blocks = {f"classifiers.{k}": b for k, b in self.classifiers.items()}
+        for place, block in (blocks | {f"base_models.{k}": b for k, b in self.base_models.items()}).items():
             if block.images not in images:
-                raise ValueError(f"{name}.images: no array {block.images!r}; choose from {', '.join(sorted(images))}")
+                raise ValueError(f"{place}.images: no array {block.images!r}; choose from {', '.join(sorted(images))}")
             if block.generated not in ("none", self.augment_gan.label):
-                raise ValueError(f"{name}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
-        for name, block in self.classifiers.items():
-            if block.recipe not in self.recipes:
-                raise ValueError(f"classifiers.{name}.recipe: no {block.recipe!r} in recipes")
-            kind, of, *_ = re.split("[/-]", block.images)  # resized/<set>/<array>, color/<set>-<method>, masked/<name>
-            fits = block.set == (self.masked[of].set if kind == "masked" else of)
-            only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
-            if not fits or (block.split != only if only else block.split == "melanoma"):
-                raise ValueError(
-                    f"classifiers.{name}: set {block.set}, images {block.images} and split {block.split} disagree"
-                )
-            if block.generated != "none" and block.split != "standard":
-                raise ValueError(
-                    f"classifiers.{name}.generated: needs split standard, whose test images the GAN never saw"
-                )
-        for key, one in self.cross_validate.items():
-            block = self.classifiers.get(one.classifier)
-            if block is None:
-                raise ValueError(f"cross_validate.{key}: no block {one.classifier!r} in classifiers")
-            if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
-                raise ValueError(f"cross_validate.{key}: expected <classifier>-<fold>, fold below {self.sort.folds}")
-            if (block.split, block.generated) != ("standard", "none"):
-                raise ValueError(f"cross_validate.{key}: {one.classifier} needs split standard and generated none")
-            if one.weights.startswith("models/"):
-                raise ValueError(
-                    f"cross_validate.{key}.weights: {one.weights} has seen the fold; expected data/weights/…"
-                )
-            for field in ("recipe", "set", "images", "weights"):
-                if getattr(one, field) != getattr(block, field):
-                    raise ValueError(
-                        f"cross_validate.{key}.{field}: expected {getattr(block, field)}, as classifiers has"
-                    )
-        for key, pair in self.attention.items():
-            for name in (pair.without, pair.with_):
-                if name not in self.classifiers or self.classifiers[name].split != "melanoma":
-                    raise ValueError(f"attention.{key}: {name!r}: expected a block of classifiers with split melanoma")
-        return self
+                raise ValueError(f"{place}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
+        for name, one in self.base_models.items():
+            if self.set_of(one.images) != "isic2019":
+                raise ValueError(f"base_models.{name}.images: {one.images}: expected an array of isic2019")
+
+    def set_of(self, images: str) -> str:
+        """The set of resized/<set>/<array>, color/<set>-<method> or masked/<name>."""
+        kind, of, *_ = re.split("[/-]", images)
+        return self.masked[of].set if kind == "masked" else of
+
+    def agree_on_classifier(self, place: str, block: Classifier) -> None:
+        if block.recipe not in self.recipes:
+            raise ValueError(f"{place}.recipe: no {block.recipe!r} in recipes")
+        only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
+        fits = block.set == self.set_of(block.images)
+        if not fits or (block.split != only if only else block.split == "melanoma"):
+            raise ValueError(f"{place}: set {block.set}, images {block.images} and split {block.split} disagree")
+        masked = block.images.startswith("masked/")
+        if masked and block.set != "isic2017" and not block.split.startswith(("standard", "ham")):
+            raise ValueError(f"{place}.images: {block.images}: {MASKS}")
+        if block.split.startswith("ham_") and self.sort.folds < 3:
+            raise ValueError(f"{place}.split: {block.split}: expected sort.folds of 3 or more")
+        if block.generated != "none" and block.split != "standard":
+            raise ValueError(f"{place}.generated: needs split standard, whose test images the GAN never saw")
+        scored = {"melanoma": ("val",), "eighty": ("train", "val", "test")}.get(block.split, ("test",))
+        if not set(scored) <= set(block.predict):
+            raise ValueError(f"{place}.predict: expected {', '.join(scored)} among them, which stage compare scores")
+
+    def agree_on_fold(self, place: str, key: str, one: CrossValidation) -> None:
+        block = self.classifiers.get(one.classifier)
+        if block is None:
+            raise ValueError(f"{place}: no block {one.classifier!r} in classifiers")
+        if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
+            raise ValueError(f"{place}: expected <classifier>-<fold>, fold below {self.sort.folds}")
+        if (block.split, block.generated) != ("standard", "none"):
+            raise ValueError(f"{place}: {one.classifier} needs split standard and generated none")
+        if block.images.startswith("masked/"):
+            raise ValueError(f"{place}: {one.classifier}: {MASKS}")
+        if one.weights.startswith("models/"):
+            raise ValueError(f"{place}.weights: {one.weights} has seen the fold; expected data/weights/…")
+        for field in ("recipe", "set", "images", "weights"):
+            if getattr(one, field) != getattr(block, field):
+                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+
+    def agree_on_pair(self, place: str, pair: Attention) -> None:
+        found = [self.classifiers.get(name) for name in (pair.without, pair.with_)]
+        for name, block in zip((pair.without, pair.with_), found, strict=True):
+            if block is None or block.split != "melanoma":
+                raise ValueError(f"{place}: {name!r}: expected a block of classifiers with split melanoma")
+            if block.images != "resized/isic2017/classify":  # dvc.yaml says so
+                raise ValueError(f"{place}: {name}: expected images resized/isic2017/classify")
+        if found[1].architecture != f"{found[0].architecture}_arl":
+            raise ValueError(f"{place}: {pair.with_}: expected architecture {found[0].architecture}_arl")
+
+
+def size_of(chosen: Params | SimpleNamespace, images: str) -> tuple[int, int]:
+    """Height and width of the array `images`, as classifiers name it; by the sections resize and masked."""
+    kind, of, *array = images.split("/")
+    if kind == "resized":
+        return chosen.resize[of].arrays[array[0]].size
+    of = chosen.masked[of].set if kind == "masked" else of.partition("-")[0]
+    return chosen.resize[of].arrays["classify"].size
 
 
 def tested_alike(block: Classifier) -> tuple[str, str]:
@@ -424,7 +496,9 @@ def validated(raw: Any, path: Path) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        unknown = (one for one in found if one["type"] == "extra_forbidden")  # which may be what another lacks
+        first = next(unknown, found[0])
         where = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
         given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"

@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lesions.checksums import digest
+from lesions.errors import InputError
 from lesions.files import write_json
 
 STORE = Path(".checkpoints")
@@ -35,7 +36,11 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.every = float(os.environ.get("LESIONS_CHECKPOINT_EVERY", EVERY))
+        every = os.environ.get("LESIONS_CHECKPOINT_EVERY", EVERY)
+        try:
+            self.every = float(every)
+        except ValueError:
+            raise InputError(f"LESIONS_CHECKPOINT_EVERY: {every!r}: expected a number of seconds") from None
         self.next = time.monotonic() + self.every
 
     def due(self) -> bool:

@@ -233,7 +233,9 @@ def five_eighths(scores: dict[str, tuple[float, ...]]) -> dict[str, tuple[float,
     return kept
 
 
-def cross_validation(run: str, folds: dict[int, Tested], images: int, confidence: float) -> list[dict]:
+def cross_validation(
+    run: str, folds: dict[int, Tested], images: int, confidence: float, reason: str = ""
+) -> list[dict]:
     """Tables 6.3 to 6.5. Accuracy over all images out of their fold; BMA fold by fold and the mean of the folds.
 
     Table 6.3's interval is the paper's normal approximation; accuracy_by_lesion has the bootstrap's. Where the folds
@@ -247,7 +249,7 @@ def cross_validation(run: str, folds: dict[int, Tested], images: int, confidence
         means.append(metrics.balanced_accuracy(fold.truth, fold.guess))
         resampled.append(balanced_accuracy(fold.resampled()[0]))
         score = (means[-1], *intervals.percentile(resampled[-1], confidence))
-        rows += scored("A", "Table 6.4", run, len(fold.truth), {f"fold_{number}": score})
+        rows += scored("A", "Table 6.4", run, len(fold.truth), {f"fold_{number}": score}, reason)
     if len(names) != images:
         return rows
     # The folds share no lesion, so their resamples are independent but for the seed: drawn against each other.
@@ -264,8 +266,9 @@ def cross_validation(run: str, folds: dict[int, Tested], images: int, confidence
         "accuracy": (share, *intervals.normal(share, images, confidence)),
         "accuracy_by_lesion": (share, *by_lesion),
     }
-    rows += scored("A", "Table 6.4", run, images, {"mean": mean}) + scored("A", "Table 6.3", run, images, accuracies)
-    return rows + scored("A", "Table 6.5", run, images, {"bma": mean})
+    for table, scores in (("Table 6.4", {"mean": mean}), ("Table 6.3", accuracies), ("Table 6.5", {"bma": mean})):
+        rows += scored("A", table, run, images, scores, reason)
+    return rows
 
 
 def segmentation(table: pd.DataFrame, confidence: float) -> dict[str, tuple[float, ...]]:

@@ -125,13 +125,12 @@ def key(text: str) -> str:
 
 
 def summary(table: pd.DataFrame) -> dict:
-    """scorecard.json: by study the counts, and ours, published and difference of each published number that we have."""
+    """scorecard.json: by study the counts, and ours beside each published number (compare.csv has that one too)."""
     found: dict = {
         study: {key(state): int(number) for state, number in line.items()} for study, line in counts(table).iterrows()
     }
     lines = of_studies(table)
     for line in lines[lines["ours"].notna() & lines["published"].notna()].itertuples():
         at = found[line.study].setdefault("numbers", {}).setdefault(key(line.table), {}).setdefault(line.run, {})
-        values = {"ours": line.ours, "published": line.published, "difference": line.difference}
-        at[key(line.metric)] = {name: round(value, 6) for name, value in values.items()}
+        at[key(line.metric)] = round(line.ours, 6)
     return found

@@ -1,4 +1,7 @@
-"""Each study's tables from its prediction files, as rows of lesions.scoreboard named as in published/numbers.csv."""
+"""Each study's tables from its prediction files, as rows of lesions.scoreboard named as in published/numbers.csv.
+
+`short`: why a run falls short of the paper's, by its name (lesions/shortfalls.py).
+"""
 
 import re
 from pathlib import Path
@@ -18,9 +21,12 @@ GROUPS = {"e_m0_m3": range(4), "e_m4_m7": range(4, 8)}  # study E's Table 3: mea
 
 Rows = list[dict]
 Seeds = dict[str, dict[str, pd.Series]]  # metric -> run -> float by seed
+Short = dict[str, str]
 
 
-def train(folder: Path, blocks: dict, lesions: pd.Series, confidence: float) -> tuple[dict[str, Tested], Rows]:
+def train(
+    folder: Path, blocks: dict, lesions: pd.Series, short: Short, confidence: float
+) -> tuple[dict[str, Tested], Rows]:
     """Study A's Tables 6.1 and 6.2, and every checkpoint."""
     found, rows = {}, []
     for name, block in blocks.items():
@@ -35,13 +41,15 @@ def train(folder: Path, blocks: dict, lesions: pd.Series, confidence: float) -> 
             )
             rows += scored("A", "checkpoints", where, n, scores)
             if checkpoint == HEADLINE and block.split == "balanced":
-                rows += scored("A", "Table 6.2", name, n, scoreboard.five_eighths(scores))
+                rows += scored("A", "Table 6.2", name, n, scoreboard.five_eighths(scores), short.get(name, ""))
             elif checkpoint == HEADLINE:
-                rows += scored("A", "Table 6.1", name, n, scores)
+                rows += scored("A", "Table 6.1", name, n, scores, short.get(name, ""))
     return found, rows
 
 
-def cross_validate(folder: Path, chosen: dict, first: dict[str, Tested], lesions: pd.Series, confidence: float) -> Rows:
+def cross_validate(
+    folder: Path, chosen: dict, first: dict[str, Tested], lesions: pd.Series, short: Short, confidence: float
+) -> Rows:
     """Tables 6.3 to 6.5."""
     folds: dict[str, dict[int, Tested]] = {}
     for name, one in chosen.items():
@@ -51,21 +59,21 @@ def cross_validate(folder: Path, chosen: dict, first: dict[str, Tested], lesions
         found[one.fold] = of_checkpoint(by_checkpoint, HEADLINE, path)
     rows = []
     for name, found in folds.items():
-        rows += scoreboard.cross_validation(name, found, len(lesions), confidence)
+        rows += scoreboard.cross_validation(name, found, len(lesions), confidence, short.get(name, ""))
     return rows
 
 
-def segment(path: Path, confidence: float) -> Rows:
+def segment(path: Path, short: Short, confidence: float) -> Rows:
     """Table 6.6, and what study C says of its own U-Net."""
     table = scoreboard.read_csv(path, ["image", "checkpoint", "jaccard", "dice"], "stages.segment")
     table = table[table["checkpoint"] == SEGMENTATION]
     scores = scoreboard.segmentation(table, confidence)
-    rows = scored("A", "Table 6.6", "unet", len(table), scores)
+    rows = scored("A", "Table 6.6", "unet", len(table), scores, short["unet"])
     return rows + scored("C", "Section 3.2", "unet", len(table), {"dice": scores["dice"]})
 
 
 def base_models(
-    folder: Path, names: list[str], lesions: pd.Series, confidence: float
+    folder: Path, names: list[str], lesions: pd.Series, short: Short, confidence: float
 ) -> tuple[dict[str, Tested], Rows]:
     """Chapter 5 and Figure 6.1 of study B."""
     found, rows = {}, []
@@ -74,8 +82,8 @@ def base_models(
         found[name] = of_checkpoint(read_tested(path, CLASSES, lesions, f"stages.base_model {name}"), "last", path)
         n, scores = len(found[name].truth), scoreboard.base_model(found[name], confidence)
         guessed = scoreboard.report(scoreboard.shuffled(found[name].confusion()), CLASSES)
-        rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]})
-        rows += scored("B", "Figure 6.1", name, n, scores)
+        rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]}, short.get(name, ""))
+        rows += scored("B", "Figure 6.1", name, n, scores, short.get(name, ""))
         rows += scored("B", "Figure 6.1", f"{name} shuffled", n, {m: (v,) for m, v in guessed.items()})
     if set(PAIR) <= set(found):
         changed = scoreboard.difference(*(found[name] for name in PAIR), confidence)
@@ -85,19 +93,22 @@ def base_models(
 
 
 def preprocessing(
-    folder: Path, blocks: dict, tables: dict[tuple[str, str], str], lesions: pd.Series, confidence: float
+    folder: Path,
+    names: list[str],
+    tables: dict[tuple[str, str], str],
+    lesions: pd.Series,
+    short: Short,
+    confidence: float,
 ) -> tuple[Seeds, dict[str, int] | None, Rows]:
     """Study C's Tables 4.1 to 4.6, a value a seed on the validation part; and the images of each class there.
 
     The figure of a run is that of its best epoch on these very images, as in the paper: the checkpoint `accuracy`, for
-    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it. A run
-    from random weights compares with none of the paper's.
+    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it.
     """
     values: Seeds = {"accuracy": {}, "auroc": {}}
     images, rows = None, []
-    for name, block in blocks.items():
+    for name in names:
         path = folder / f"{name}.csv"
-        scratch = "scratch" if block.weights == "data/weights/none" else ""
         runs = read_runs(path, lesions, f"stages.train {name}", split="val")
         kept: dict[str, dict[int, Tested]] = {}
         for (seed, checkpoint), tested in runs.items():
@@ -113,7 +124,7 @@ def preprocessing(
             where = tables.get((name, f"{metric} mean")) or tables.get((name, "accuracy mean"), "other runs")
             for statistic, numbers in scoreboard.over_seeds(found.to_numpy(), confidence).items():
                 few = "seeds" if statistic == "max" and len(found) != scoreboard.RUNS else ""
-                reason = scratch or ("epoch" if metric == "auroc" and not own_epoch else few)
+                reason = short.get(name) or ("epoch" if metric == "auroc" and not own_epoch else few)
                 rows += scored("C", where, name, len(found), {f"{metric} {statistic}": numbers}, reason)
         one = next(iter(runs.values()))
         images = {label: int((one.truth == number).sum()) for number, label in enumerate(one.classes)}
@@ -122,8 +133,6 @@ def preprocessing(
 
 def unet34(path: Path, confidence: float) -> Rows:
     """Study D, section II: the ensemble on images that no fold saw, and each fold on its own."""
-    if not path.exists():
-        return []
     table, rows = scoreboard.read_csv(path, ["image", "fold", "jaccard", "dice"], "stages.unet34"), []
     for fold, part in table.groupby(table["fold"].astype(str)):
         name = "d_unet34" if fold == "ensemble" else f"d_unet34, fold {fold}"
@@ -158,17 +167,16 @@ def ensembles(folder: Path, names: list[str], lesions: pd.Series, confidence: fl
 
 
 def schedules(
-    folder: Path, blocks: dict, lesions: pd.Series, added: int, confidence: float
+    folder: Path, blocks: dict, lesions: pd.Series, added: int, short: Short, confidence: float
 ) -> tuple[dict[str, Tested], Rows]:
     """Study E's Table 3: the macro AUC of each model on each part; mean and deviation of M0 to M3 and of M4 to M7.
 
     And what the models say of the test part. `added`: images of ISIC 2020 in the merged set. A model on ISIC 2019
-    alone compares with none of the paper's, nor does one from random weights.
+    alone compares with none of the paper's.
     """
-    found, rows, reasons = {}, [], {}
-    for name, block in blocks.items():
-        scratch = "scratch" if block.weights == "data/weights/none" else ""
-        reasons[name] = scratch if block.set == "merged" and added else "merged"
+    found, rows = {}, []
+    whole = {name: block.set == "merged" and added for name, block in blocks.items()}
+    reasons = {name: short.get(name, "") if whole[name] else "merged" for name in blocks}
     for split in ("train", "val", "test"):
         found, values, drawn = {}, {}, {}
         for name in blocks:

@@ -1,6 +1,6 @@
 """Test-time augmentation: the mean of the predictions for an image and its turned and mirrored views.
 
-Studies D and E; E, section 6: the mean over simple transformations such as rotations and flips, in validation and test.
+Study E, section 6: the mean over simple transformations such as rotations and flips, in validation and test.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +21,6 @@ def views(images: Tensor) -> Iterator[Tensor]:
             yield images.flip(axes).transpose(-1, -2)
 
 
-def originals(maps: Iterator[Tensor]) -> Iterator[Tensor]:
-    """`views` undone: what was predicted for them, B×C×H×W in their order, as it lies on the image itself."""
-    for number, found in enumerate(maps):
-        turned = found if number < len(FLIPS) else found.transpose(-1, -2)
-        yield turned.flip(FLIPS[number % len(FLIPS)])
-
-
 def mean(predictions: Iterator[Tensor]) -> Tensor:
     """One at a time: only the sum is held."""
     total, count = next(predictions).clone(), 1
@@ -40,8 +33,3 @@ def mean(predictions: Iterator[Tensor]) -> Tensor:
 def averaged(predict: Predict, images: Tensor) -> Tensor:
     """The mean over the views of predict(view): probabilities B×classes of images B×C×H×W."""
     return mean(predict(view) for view in views(images))
-
-
-def averaged_maps(predict: Predict, images: Tensor) -> Tensor:
-    """As `averaged` for maps B×1×H×W, a probability for each pixel: each is turned back before the mean."""
-    return mean(originals(predict(view) for view in views(images)))

@@ -10,13 +10,14 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
 
 from lesions import color, params
 from lesions.cores import in_order, usable
-from lesions.errors import run
+from lesions.errors import at_least_one, run
 from lesions.files import array_of_rows, read_array, replacing, rows
 from lesions.images import before_after
 
@@ -37,11 +38,11 @@ def correcting(source: Path, method: str, setting, put: Callable[[int, np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set")
+    parser.add_argument("set", choices=get_args(params.Set))
     parser.add_argument("method")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--plots", type=Path, default=Path("plots/color"))
-    parser.add_argument("--workers", type=int, default=usable())
+    parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()
     setting = params.read(f"color_correct.methods.{args.method}").color_correct
     source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"

@@ -2,9 +2,9 @@
 
     python -m stages.compare
 
-Reads published/*.csv, data/sorted/*.csv and, by the names in params.yaml, data/predictions/train/<name>.csv (names
-that begin with c_, d_ and e_ are of those studies, the others of study A), cross_validate/<name>-<fold>.csv (fold 0 is
-the train run), base_model/<name>.csv, segment.csv and unet34.csv; writes
+Reads published/*.csv, data/sorted/*.csv, how params.yaml trains what a paper prints and, by the names there,
+data/predictions/train/<name>.csv (split melanoma is study C's, ham … study D's, eighty study E's, the rest study A's),
+cross_validate/<name>-<fold>.csv (fold 0 is the train run), base_model/<name>.csv, segment.csv and unet34.csv; writes
   metrics/compare.json       studies A and B, for `dvc metrics diff`
   metrics/compare.csv        the scorecard, one line a number: study, table, row, run, metric, published, ours,
                              difference, low, high, n; inside (is the published number in our interval?); comparable
@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions import figures, page, params, report, scoreboard, scorecard, significance, studies
+from lesions import figures, page, params, report, scoreboard, scorecard, shortfalls, significance, studies
 from lesions.errors import run
 from lesions.files import read_csv, replacing_folder, write_csv, write_json, write_text
+
+STUDY_OF = {"melanoma": "C", "ham": "D", "eighty": "E"}  # by split
 
 
 def known_lesions(*tables: pd.DataFrame) -> pd.Series:
@@ -34,11 +36,10 @@ def known_lesions(*tables: pd.DataFrame) -> pd.Series:
 
 
 def by_study(blocks: dict) -> dict[str, dict]:
-    """The blocks of `classifiers`: c_…, d_… and e_… are those studies', all others study A's."""
+    """The blocks of `classifiers` by what they are tested on: study C's, D's and E's splits, and study A's."""
     found: dict[str, dict] = {study: {} for study in "ACDE"}
     for name, block in blocks.items():
-        study = name[0].upper() if name[:2] in ("c_", "d_", "e_") else "A"
-        found[study][name] = block
+        found[STUDY_OF.get(block.split.partition("_")[0], "A")][name] = block
     return found
 
 
@@ -63,7 +64,10 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics"))
     parser.add_argument("--plots", type=Path, default=Path("plots/compare"))
     args = parser.parse_args()
-    chosen = params.read("data.source", "classifiers", "cross_validate", "base_models", "compare")
+    chosen = params.read(
+        "data.source", "classifiers", "cross_validate", "base_models", "compare", "base_model", "segment", "resize",
+        "masked",
+    )  # fmt: skip
     confidence, predictions = chosen.compare.confidence, args.data / "predictions"
     blocks = by_study(chosen.classifiers)
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in blocks["A"]}
@@ -75,16 +79,17 @@ def main() -> None:
     added = len(merged) - len(images)  # of ISIC 2020
     pairs = read_csv(args.data / "sorted/isic2018.csv", ["image"], "stages.sort")
     own, lesions = known_lesions(images), known_lesions(merged, older)
-    folder = predictions / "train"
-    trained, rows = studies.train(folder, blocks["A"], lesions, confidence)
-    rows += studies.cross_validate(predictions / "cross_validate", folds, trained, own, confidence)
-    rows += studies.segment(predictions / "segment.csv", confidence)
-    bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, confidence)
+    folder, sorted_tables = predictions / "train", {"isic2019": images, "isic2017": older, "merged": merged}
+    short = shortfalls.reasons(args.published, chosen, sorted_tables)
+    trained, rows = studies.train(folder, blocks["A"], lesions, short, confidence)
+    rows += studies.cross_validate(predictions / "cross_validate", folds, trained, own, short, confidence)
+    rows += studies.segment(predictions / "segment.csv", short, confidence)
+    bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, short, confidence)
     tables = scorecard.places(args.published, "C")
-    seeds, melanoma, of_c = studies.preprocessing(folder, blocks["C"], tables, lesions, confidence)
+    seeds, melanoma, of_c = studies.preprocessing(folder, list(blocks["C"]), tables, lesions, short, confidence)
     ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
     rows += more + of_c + studies.unet34(predictions / "unet34.csv", confidence) + of_d
-    schedules, of_e = studies.schedules(folder, blocks["E"], lesions, added, confidence)
+    schedules, of_e = studies.schedules(folder, blocks["E"], lesions, added, short, confidence)
     rows += of_e
 
     kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma, added)

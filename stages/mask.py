@@ -7,19 +7,24 @@ Reads models/segment, data/sorted/<set>.csv, data/resized/<set>/classify.npy and
   data/masks/<set>.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
   data/masks/<set>.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
 An image without a found lesion gets the whole picture as its box and area 0.
+
+The U-Net has learnt on whole photographs, squeezed to its size. A squeezed image is squeezed to that size too; a crop
+is enlarged with its aspect kept, to where it was in such a photograph, and its border is drawn out to both sides.
 """
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from lesions import checkpoints, params, training, unet
-from lesions.errors import run
+from lesions.errors import at_least_one, run
 from lesions.feed import Feed
 from lesions.files import new_array, read_array, read_csv, write_csv
 
@@ -32,14 +37,27 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
+def framed(images: Tensor, frame: tuple[int, int], crops: bool) -> tuple[Tensor, tuple[slice, slice]]:
+    """float B×3×H×W to B×3×`frame` as the U-Net knows photographs, and where in it the image lies."""
+    size = frame
+    if crops:
+        scale = min(outer / inner for outer, inner in zip(frame, images.shape[2:], strict=True))
+        size = tuple(round(scale * inner) for inner in images.shape[2:])
+    placed = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    before = [(outer - inner) // 2 for outer, inner in zip(frame, size, strict=True)]
+    after = [outer - inner - first for outer, inner, first in zip(frame, size, before, strict=True)]
+    placed = functional.pad(placed, (before[1], after[1], before[0], after[0]), mode="replicate")
+    return placed, tuple(slice(first, first + inner) for first, inner in zip(before, size, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set")
+    parser.add_argument("set", choices=get_args(params.Set))
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--models", type=Path, default=Path("models/segment"))
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=at_least_one, default=32)
     args = parser.parse_args()
-    chosen = params.read("segment.encoder", "mask", "compute")
+    chosen = params.read("segment.encoder", "mask", "compute", f"resize.{args.set}.arrays.classify.fit")
 
     device = training.prepare(chosen.compute, 0)
     table = read_csv(args.data / f"sorted/{args.set}.csv", ("image",), "stages.sort")[["image"]]
@@ -54,11 +72,9 @@ def main() -> None:
     with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as write:
         for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
             index = rows[start : start + args.batch]
-            batch = functional.interpolate(
-                images.batch(index).float(), size=trained_at, mode="bilinear", antialias=True
-            )
-            p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), chosen.compute)
-            p = functional.interpolate(p[:, None], size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
+            batch, (down, across) = framed(images.batch(index).float(), trained_at, crops=chosen.resize == "crop")
+            p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), chosen.compute)[:, None, down, across]
+            p = functional.interpolate(p, size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
             masks = (p > chosen.mask.threshold).cpu().numpy()
             write(masks)
             boxes += [(*box(mask), mask.mean()) for mask in masks]

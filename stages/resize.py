@@ -27,7 +27,7 @@ from tqdm import tqdm
 from lesions import isic, params, photographs
 from lesions.archive import members, open_archive
 from lesions.cores import in_order, usable
-from lesions.errors import InputError, run
+from lesions.errors import InputError, at_least_one, run
 from lesions.files import array_of_rows, read_csv, replacing_folder
 
 # Set -> its archives of images, by the table's column `archive` where there can be several.
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--sorted", type=Path, default=Path("data/sorted"))
     parser.add_argument("--out", type=Path, default=Path("data/resized"))
-    parser.add_argument("--workers", type=int, default=usable())
+    parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()
     resize = params.read(f"resize.{args.set}").resize
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None

@@ -1,4 +1,4 @@
-"""Train: one classifier on its split, as its block in params.yaml says; three checkpoints kept, each tested.
+"""Train: one classifier on its split, as its block in params.yaml says; its best checkpoints kept, each tested.
 
     python -m stages.train vgg16
 

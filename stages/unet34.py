@@ -69,6 +69,9 @@ def main() -> None:
     chosen = params.read("unet34", "compute")
     setting, compute = chosen.unet34, chosen.compute
 
+    if args.fold not in setting.folds:
+        known = ", ".join(map(str, setting.folds))
+        raise errors.InputError(f"params.yaml: unet34.folds: no fold {args.fold}; there is {known}")
     device = training.prepare(compute, setting.seed)
     table_path, weights = args.data / "sorted/isic2018.csv", args.data / "weights" / setting.weights
     table = read_csv(table_path, ("image", "split", "fold"), "stages.sort")

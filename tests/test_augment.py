@@ -412,18 +412,6 @@ class TestTestTime:
         for turned in (*tta.views(images), torch.rot90(images, 1, (2, 3)), torch.rot90(images, 3, (2, 3))):
             assert torch.allclose(tta.averaged(predict, turned), expected, atol=1e-6)
 
-    def test_maps_are_turned_back_and_turn_with_the_image(self):
-        for images in (smooth(2, 8), smooth(2, 8)[..., :6]):
-            assert torch.allclose(tta.averaged_maps(lambda x: x[:, :1], images), images[:, :1])
-            weights = torch.rand(1, 3, *images.shape[-2:], generator=generator())
-
-            def predict(x: Tensor, weights: Tensor = weights) -> Tensor:
-                return (x * weights).mean(dim=1, keepdim=True)
-
-            expected = tta.averaged_maps(predict, images)
-            for seen, turned in zip(tta.views(images), tta.views(expected), strict=True):
-                assert torch.allclose(tta.averaged_maps(predict, seen), turned, atol=1e-6)
-
     def test_a_prediction_is_not_written_into(self):
         held = torch.ones(2, 3)
         assert torch.equal(tta.averaged(lambda x: held, smooth(2, 4)), torch.ones(2, 3))

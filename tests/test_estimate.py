@@ -41,7 +41,7 @@ def test_parts_are_those_of_the_studies():
 
 def test_a_classifier_by_hand():
     """Ten epochs of 700 images, each validated on 100; three checkpoints each predict 100 + 200."""
-    found = stage("train@vgg16", {"classifiers": {"vgg16": {"epochs": 10, "epoch_images": 0}}})
+    found = stage("train@vgg16", {"classifiers": {"vgg16": {"epochs": 10, "epoch_images": 0, "sampler": "uniform"}}})
     assert images(found) == [(10 * 700, 10 * 100 + 3 * 300)]
     drawn = stage("train@vgg16", {"classifiers": {"vgg16": {"epochs": 10, "epoch_images": 64}}})
     assert images(drawn) == [(10 * 64, 10 * 100 + 3 * 300)]
@@ -50,14 +50,22 @@ def test_a_classifier_by_hand():
 
 
 def test_generated_images_are_trained_on():
-    found = stage("train@residual_gan", {"classifiers": {"residual_gan": {"epochs": 1, "epoch_images": 0}}})
+    once = {"epochs": 1, "epoch_images": 0, "sampler": "uniform"}
+    found = stage("train@residual_gan", {"classifiers": {"residual_gan": once}})
     assert images(found) == [(700 + BASE["augment_gan"]["images"], 100 + 3 * 300)]
 
 
 def test_phases_and_runs_by_hand():
-    """Study C, ten seeds: 4 epochs of the head and 20 of all on 200 images, 15 validate, four checkpoints of them."""
-    found = stage("train@c_base", FULL)
-    assert images(found) == [(10 * 4 * 200, 10 * (4 * 15 + 4 * 15)), (10 * 20 * 200, 10 * 20 * 15)]
+    """Study C, ten seeds: 4 epochs of the head and 20 of all on 200 images, 15 validate, four checkpoints of them.
+
+    Oversampled: of 2,000 images 1,626 are no melanomas, and as many melanomas are drawn.
+    """
+    found, shown = stage("train@c_base", FULL), 2 * 162.6
+    assert images(found) == [
+        (pytest.approx(10 * 4 * shown), 10 * (4 * 15 + 4 * 15)), (pytest.approx(10 * 20 * shown), 10 * 20 * 15)
+    ]  # fmt: skip
+    plain = stage("train@c_plain", FULL)
+    assert images(plain) == [(10 * 4 * 200, 10 * (4 * 15 + 4 * 15)), (10 * 20 * 200, 10 * 20 * 15)]
     assert [work.kind.train for work in found.work] == ["head", "all"]
     assert found.work[0].kind.size == (224, 224) and found.states == 4
 
@@ -76,7 +84,8 @@ def test_snapshots_are_kept_and_predict():
 
 
 def test_a_fold_is_one_run_and_keeps_no_state():
-    found = stage("cross_validate@residual-1", {"classifiers": {"residual": {"epochs": 7, "epoch_images": 0}}})
+    seven = {"epochs": 7, "epoch_images": 0, "sampler": "uniform"}
+    found = stage("cross_validate@residual-1", {"classifiers": {"residual": seven}})
     assert images(found) == [(7 * 700, 7 * 100 + 3 * 300)] and found.states == 0
 
 

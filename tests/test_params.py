@@ -60,7 +60,7 @@ def changed(path: str, value) -> dict:
         ("classifiers.vgg16.weights", "data/weights/vgg16", "not fetched; add it to weights.names"),
         ("cross_validate.residual-1.fold", 2, "expected <classifier>-<fold>"),
         ("cross_validate.residual-1.classifier", "vgg99", "no block 'vgg99'"),
-        ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no block of that name and the same architecture"),
+        ("classifiers.d_crop.weights", "models/train/vgg16/bma.pt", "no other block of that name and architecture"),
         ("classifiers.d_crop.split", "eighty", "expected a block of the same set and test part"),
         ("classifiers.d_snap.split", "eighty", "expected a block of the same set and test part"),
         ("classifiers.vgg16.recipe", "b", "no 'b' in recipes"),
@@ -76,6 +76,28 @@ def changed(path: str, value) -> dict:
         ("unet34.phases", [], "at least 1 item"),
         ("unet34.folds", [0, 3], "less than or equal to 2"),
         ("attention.b0.with", "vgg16", "expected a block of classifiers with split melanoma"),
+        ("attention.b0.with", "c_resnet_arl", "c_resnet_arl: expected architecture efficientnet_b0_arl"),
+        ("attention.b0.with", "c_b0", "c_b0: expected architecture efficientnet_b0_arl"),
+        ("classifiers.c_b0.images", "color/isic2017-ben_graham", "c_b0: expected images resized/isic2017/classify"),
+        ("mask.sets", ["isic2019"], "masked.isic2017_flat.set: isic2017 has no masks"),
+        ("mask.sets", ["isic2019", "isic2017", "merged", "isic2018"], "isic2018"),
+        ("resize.merged.arrays", {}, "classifiers.e_m0.images: no array 'resized/merged/classify'"),
+        ("resize.isic2018.arrays.segment", None, "segment: no array 'segment'"),
+        ("resize.isic2019.arrays.gan.size", [32, 32], "gan.size: expected [64, 64]"),
+        ("base_models.base_64.images", "resized/merged/classify", "expected an array of isic2019"),
+        ("weights.names", ["resnet20"], "weights.names.0: Input should be 'alexnet'"),
+        ("classifiers.residual.weights", "data/weights/residual", "nobody publishes weights of residual"),
+        ("classifiers.d_snap.snapshots", False, "weights: d_snap keeps loss, accuracy, bma, not snapshot_2.pt"),
+        ("classifiers.d_snap.cycles", 1, "weights: d_snap keeps loss, accuracy, bma, snapshot_1, not snapshot_2.pt"),
+        ("classifiers.d_snap.weights", "models/train/d_snap/bma.pt", "no other block of that name"),
+        ("classifiers.d_crop.images", "resized/merged/classify", "disagree"),
+        ("sort.folds", 2, "expected sort.folds of 3 or more"),
+        ("classifiers.vgg16.predict", ["val"], "predict: expected test among them"),
+        ("classifiers.c_base.predict", ["test"], "predict: expected val among them"),
+        ("classifiers.e_m0.predict", ["test"], "predict: expected train, val, test among them"),
+        ("segment.seeed", 1, "segment.seeed: unknown key"),
+        ("classifiers.vgg16_balanced.images", "masked/isic2019_crop", "the U-Net has learnt on this test part's"),
+        ("classifiers.residual.images", "masked/isic2019_crop", "cross_validate.residual-1: residual: the U-Net has"),
         ("cross_validate.residual-1.recipe", "e", "recipe: expected a, as classifiers has"),
         ("compare.confidence", 95, "less than 1"),
     ],
@@ -91,7 +113,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message
     ("path", "value", "message"),
     [
         ("classifiers.vgg16.recipe", [], "recipe: Input should be a valid string"),
-        ("resize.isic2018", None, "unet34.phases: no array 'small'"),
+        ("resize.isic2018", None, "segment: no array 'segment'"),
         ("train.lr", float("nan"), "train.lr: "),
         ("train.weight_decay", float("nan"), "train.weight_decay: "),
         ("train.batch", float("inf"), "train.batch: "),
@@ -163,10 +185,9 @@ def test_an_array_with_the_name_of_a_set_is_not_that_set(tmp_path):
         params.load(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("images", ["color/merged-max_rgb", "masked/merged_crop", "resized/merged/classify"])
-def test_the_merged_set_can_be_corrected_and_masked(tmp_path, images):
-    found = changed("masked.merged_crop", {"set": "merged", "style": "crop"})
-    found["color_correct"]["sets"].append("merged")
+@pytest.mark.parametrize("images", ["color/merged-max_rgb", "resized/merged/classify"])
+def test_the_merged_set_can_be_corrected(tmp_path, images):
+    found = changed("color_correct.sets", ["merged", "isic2017", "isic2019"])
     found["classifiers"]["e_m0"]["images"] = images
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
     assert params.load(tmp_path / "params.yaml").classifiers["e_m0"].images == images

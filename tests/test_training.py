@@ -8,7 +8,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lesions import augment, checkpoints, classifiers, experiment, feed, files, freezing, params, photometric, training
+from lesions import (
+    augment,
+    checkpoints,
+    classifiers,
+    experiment,
+    feed,
+    files,
+    freezing,
+    params,
+    photometric,
+    training,
+    weights,
+)  # fmt: skip
 from lesions.errors import InputError
 
 COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
@@ -72,6 +84,7 @@ class TestEveryClassifier:
 
 def test_the_schema_knows_the_architectures():
     assert set(get_args(params.Architecture)) == set(classifiers.ARCHITECTURES)
+    assert set(get_args(params.Published)) == set(weights.NAMES)
 
 
 def test_foreign_weights_are_named(tmp_path):
@@ -195,6 +208,24 @@ def test_generated_images_join_the_training_part_only(data, monkeypatch):
     assert len(trial.train) == 48 + 6 and (trial.train[48:] == np.arange(80, 86)).all()
     assert (trial.labels[80:] == "AK").all()
     assert max(trial.rows["test"].max(), trial.rows["val"].max()) < 80
+
+
+def test_oversampling_shows_each_class_as_often_as_the_largest(data):
+    """Of 48 images 11 are nevi and one is AK: an epoch draws eight times 11, each class as likely."""
+    table = pd.read_csv(data / "sorted/isic2019.csv")
+    table.loc[table.index[:48][table["label"][:48] == "AK"][1:], "label"] = "NV"
+    table.to_csv(data / "sorted/isic2019.csv", index=False)
+
+    def drawn(epochs: int = 1, **changes) -> np.ndarray:
+        one = block(**changes)
+        trial = experiment.Experiment(one, one.split, COMPUTE, data)
+        batches = [targets.numpy() for epoch in range(epochs) for _, targets in trial.batches(epoch)[1]]
+        return np.concatenate(batches)
+
+    assert len(drawn(sampler="balanced")) == 88
+    assert np.bincount(drawn(20, sampler="balanced")) / 20 == pytest.approx(11, abs=2.5)
+    assert len(drawn(sampler="balanced", epoch_images=40)) == 40
+    assert sorted(np.bincount(drawn())) == [1, 6, 6, 6, 6, 6, 6, 11]
 
 
 def test_balanced_means_five_classes(data, monkeypatch):

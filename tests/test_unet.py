@@ -59,6 +59,20 @@ def test_boxes_hold_the_mask_and_nothing_more():
     assert mask.box(one) == (3, 5, 7, 6)
 
 
+def test_a_crop_is_put_where_it_was_in_the_photograph():
+    """A photograph of a ramp at the U-Net's size; its middle square, at half of that, comes back to its place."""
+    whole = torch.linspace(0, 200, 64).expand(1, 3, 48, 64).contiguous()
+    crop = torch.nn.functional.interpolate(whole[..., 8:56], size=(24, 24), mode="bilinear", antialias=True)
+    placed, (down, across) = mask.framed(crop, (48, 64), crops=True)
+    assert placed.shape == whole.shape and (down, across) == (slice(0, 48), slice(8, 56))
+    assert (placed - whole)[..., 10:54].abs().max() < 0.5
+    assert (placed[..., :8] == placed[..., 8:9]).all() and (placed[..., 56:] == placed[..., 55:56]).all()
+    squeezed, whereabouts = mask.framed(crop, (48, 64), crops=False)
+    assert squeezed.shape == whole.shape and whereabouts == (slice(0, 48), slice(0, 64))
+    tall, (down, across) = mask.framed(torch.zeros(2, 3, 30, 20), (48, 64), crops=True)
+    assert tall.shape == (2, 3, 48, 64) and (down, across) == (slice(0, 48), slice(16, 48))
+
+
 def test_the_examples_are_a_good_and_a_bad_one():
     assert segment.examples(np.array([0.1, 0.85, 0.95, 0.9, 0.5])) == {"good": 3, "bad": 0}
     assert segment.examples(np.array([0.6, 0.7])) == {"good": 1, "bad": 0}
