@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 
 COMPILE := uv pip compile --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements'
 
-.PHONY: repro test smoke lint requirements settings estimate reproduce bench doctor prune
+.PHONY: repro test smoke lint requirements settings estimate verify bench doctor prune
 
 repro: .venv/ready
 	$(if $(JOBS),python -m lesions.parallel --jobs $(JOBS),dvc repro)
@@ -34,14 +34,15 @@ requirements:
 
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: .venv/ready
-	python -m lesions.settings settings/$(NAME).yaml
+	$(if $(NAME),,$(error say which: make settings NAME=full; there is $(patsubst settings/%.yaml,%,$(wildcard settings/*.yaml))))
+	@python -m lesions.settings settings/$(NAME).yaml
 
 # Time, disk and memory that params.yaml would take here, with settings/NAME.yaml laid over it if NAME is said.
 estimate: .venv/ready
 	@python -m lesions.estimate $(if $(NAME),settings/$(NAME).yaml)
 
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
-reproduce: .venv/ready
+verify: .venv/ready
 	python -m lesions.reproduce
 
 # How fast, beside what others use: docs/results/bench.md. One alone: make bench ONLY=prepare; SIZE=small, usual or full.

@@ -19,6 +19,7 @@ from lesions.errors import run
 from lesions.files import replacing
 
 NAMES = ("prepare", "step", "feed", "peers", "gan", "startup", "dag", "jobs")
+PAGE = "docs/results/bench.md"
 INTRO = """# How fast
 
 Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size); nothing here is typed.
@@ -28,13 +29,20 @@ Wanted: what we want to reach; **no** where we do not. fastai and Lightning are 
 """
 
 
+def commit() -> str:
+    """The commit, and whether anything else than the page that is written here differs from it."""
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, capture_output=True, text=True)
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", f":!{PAGE}"], cwd=common.ROOT)
+    return head.stdout.strip() + "-dirty" * (changed.returncode == 1)
+
+
 def section(name: str, size: str) -> str:
     """A benchmark's part of the page. Raises CalledProcessError if it fails."""
     command = ["python", "-m", f"benchmarks.{name}", "--size", size]
     about = ast.get_docstring(ast.parse((common.ROOT / f"benchmarks/{name}.py").read_text(encoding="utf-8")))
-    git = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(git, cwd=common.ROOT, capture_output=True, text=True).stdout.strip()
-    head = f"`{' '.join(command)}`, {datetime.date.today()}, commit {commit}. {common.machine()}. {common.versions()}."
+    head = (
+        f"`{' '.join(command)}`, {datetime.date.today()}, commit {commit()}. {common.machine()}. {common.versions()}."
+    )
     done = subprocess.run(
         [sys.executable, *command[1:]], cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -57,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--size", choices=common.SIZES, default="usual")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/bench.md"))
+    parser.add_argument("--out", type=Path, default=Path(PAGE))
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; expected some of {', '.join(NAMES)}")

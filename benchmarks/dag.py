@@ -15,7 +15,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from benchmarks.common import ROOT, Row, environment, figure, main, timed
-from lesions import doctor, isic, params
+from lesions import isic, params, sizes
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ WANTED = 5  # seconds
 def lengths(chosen: params.Params) -> dict[str, float]:
     """Bytes of each archive and array of `chosen`."""
     files = isic.files(chosen.data.isic2020)
-    share = doctor.archives(chosen.data) / len(files)
-    return doctor.arrays(chosen) | {f"data/raw/{name}": share for name in files}
+    share = sizes.archives(chosen.data) / len(files)
+    return sizes.arrays(chosen) | {f"data/raw/{name}": share for name in files}
 
 
 def stand_in(path: Path, length: float = 0) -> None:

@@ -8,15 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lesions.isic import CLASSES
-from lesions.params import Classifier, Params
+from lesions.params import Classifier, Params, size_of
 
 # Over a classifier's block: one epoch from random weights, all of it training, on `write`'s images alone.
 SHORT = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
-
-
-def side(chosen: Params, block: Classifier) -> tuple[int, int]:
-    """Height and width of the images that `block` reads: of its set's array `classify`, from which others are made."""
-    return chosen.resize[block.set].arrays["classify"].size
 
 
 def distinct(chosen: Params, names: Container[str], *what: str) -> Iterator[tuple[str, Classifier, tuple[int, int]]]:
@@ -24,7 +19,7 @@ def distinct(chosen: Params, names: Container[str], *what: str) -> Iterator[tupl
     architecture, size, batch or a key of `what`."""
     seen = set()
     for name, block in chosen.classifiers.items():
-        pixels = side(chosen, block)
+        pixels = size_of(chosen, block.images)
         key = block.architecture, pixels, block.batch, *(getattr(block, key) for key in what)
         if key not in seen and (not names or name in names):
             yield name, block, pixels

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lesions import doctor, keras_backend, measure, params, settings
+from lesions import doctor, keras_backend, measure, params, settings, sizes
 from lesions.cores import usable
 from lesions.errors import run
 from lesions.measure import BaseModel, Classifier, Color, Cost, Gan, Kind, Masked, Resize, UNet
@@ -159,7 +159,7 @@ def study_b(chosen: params.Params, count: dict) -> Iterator[Stage]:
 
 def pictures(chosen: params.Params, count: dict) -> Iterator[Stage]:
     """resize, color_correct and masked."""
-    written = doctor.arrays(chosen)
+    written = sizes.arrays(chosen)
     for name, one in chosen.resize.items():
         numbers = {name: count[name]}
         if name == "merged":
@@ -183,8 +183,8 @@ def pictures(chosen: params.Params, count: dict) -> Iterator[Stage]:
 
 
 def counted(chosen: params.Params) -> dict[str, int]:
-    """Images of each set: of the tables in data/sorted where those are of this source, else as doctor.images has it."""
-    found, tables = doctor.images(chosen.data), Path("data/sorted")
+    """Images of each set: of the tables in data/sorted where those are of this source, else as sizes.images has it."""
+    found, tables = sizes.images(chosen.data), Path("data/sorted")
     if chosen.data == params.load().data:
         lines = {path.stem: path.read_bytes().count(b"\n") - 1 for path in tables.glob("*.csv")}
         found |= {name: lines[name] for name in found if name in lines}
@@ -252,7 +252,7 @@ def report(chosen: params.Params, planned: list[Stage], costs: dict[Kind, Cost],
     found = {stage.name: estimate(stage, costs, startup, gpu) for stage in planned}
     total, memory = sum(one.time for one in found.values()), max(one.memory for one in found.values())
     slowest = sorted(found, key=lambda name: -found[name].time)[:5]
-    archives = doctor.needed(chosen) - sum(s.written for s in planned if not s.name.startswith("unet34@"))
+    archives = sizes.needed(chosen) - sum(s.written for s in planned if not s.name.startswith("unet34@"))
     fetched = sum(state_of(name, costs) for name in chosen.weights.names)
     disk = archives + fetched + sum(one.disk for one in found.values())
     scaled, threads = sum(cost.extrapolated for cost in costs.values()), chosen.compute.threads

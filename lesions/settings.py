@@ -42,7 +42,9 @@ def main() -> None:
         try:
             params.load(part)
         except InputError as error:
-            raise InputError(str(error).replace(str(part), str(args.settings))) from None
+            told = str(error).replace(str(part), str(args.settings))
+            way_out = f"if {args.params} has other settings in it already, git checkout {args.params} first"
+            raise InputError(f"{told}; {way_out}") from None
 
 
 if __name__ == "__main__":

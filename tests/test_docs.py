@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 
 import pytest
 
@@ -10,6 +11,20 @@ from tests.conftest import ROOT
 NAMED = sorted(
     set(re.findall(r"`tests/(\w+)\.py::([\w:]+)`", (ROOT / "docs/bad_input.md").read_text(encoding="utf-8")))
 )
+
+
+PAGES = sorted(
+    ROOT / name for name in subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).splitlines()
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_make_targets_lead_somewhere(page):
+    text, makefile = page.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M))
+    assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.M)} == set()
 
 
 def test_every_row_of_bad_input_names_its_test():

@@ -1,13 +1,15 @@
 """What the doctor finds, each by its cause."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-from lesions import doctor, params
+from lesions import doctor, params, sizes
 from lesions.settings import overlaid
 from tests.conftest import ROOT
 
@@ -44,29 +46,40 @@ def test_room_by_hand(tmp_path):
             "data": params.Data(source="isic", isic2020=True, sample=BASE["data"]["sample"]),
             "resize": {
                 name: params.Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
-                for name in doctor.OFFICIAL
+                for name in sizes.OFFICIAL
             },
             "color_correct": params.ColorCorrect(sets=(), methods={}),
             "mask": params.Mask(sets=(), checkpoint="jaccard", threshold=0.5),
             "masked": {},
         }
     )
-    assert doctor.needed(found) == 50e9 + 58_746 * 300 + 2_594 * 400
+    assert sizes.needed(found) == 50e9 + 58_746 * 300 + 2_594 * 400
     less = found.model_copy(update={"data": found.data.model_copy(update={"isic2020": False})})
-    assert doctor.needed(less) == 27e9 + 52_812 * 300 + 2_594 * 400
+    assert sizes.needed(less) == 27e9 + 52_812 * 300 + 2_594 * 400
 
 
 def test_the_full_study_needs_more_than_its_archives(tmp_path):
     full = yaml.safe_load((ROOT / "settings/full.yaml").read_text(encoding="utf-8"))
-    sample, isic = doctor.needed(chosen(tmp_path, {})), doctor.needed(chosen(tmp_path, full))
+    sample, isic = sizes.needed(chosen(tmp_path, {})), sizes.needed(chosen(tmp_path, full))
     assert sample < 1e9 < 50e9 + (25_331 + 31_265) * 3 * 256**2 < isic < 1.1e11
 
 
 def test_a_folder_is_counted(raw):
     data = params.Data(source=str(raw), isic2020=False, sample=params.Sample(seed=0, images=200, pairs=40))
     found = {"isic2019": 96, "isic2018": 2594, "isic2017": 36, "merged": 96}
-    assert doctor.images(data) == found
-    assert doctor.images(data.model_copy(update={"isic2020": True})) == found | {"merged": 96 + 5934}
+    assert sizes.images(data) == found
+    assert sizes.images(data.model_copy(update={"isic2020": True})) == found | {"merged": 96 + 5934}
+
+
+def test_a_folder_that_lacks_archives_is_named(tmp_path):
+    shutil.copy(ROOT / "requirements.in", tmp_path)
+    chosen(tmp_path, {"data": {"source": "/nonexistent"}})
+    told = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    assert done.returncode == 1 and "data.source: '/nonexistent' is not sample" in done.stderr
+    (tmp_path / "requirements.in").unlink()
+    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    assert done.returncode == 1 and done.stderr.startswith("error: requirements.in: not found; run from")
 
 
 def test_disk():
