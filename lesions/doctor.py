@@ -83,10 +83,10 @@ def gpus(backend: str | None) -> list[str]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     installed = {canonical(d.name): d.version for d in metadata.distributions()}
-    wanted = Path("requirements.in")
-    if not wanted.is_file():
-        raise InputError(f"{wanted}: not found; run from the repository's root")
-    wrong = [python(sys.version_info), *packages(wanted.read_text(encoding="utf-8"), installed)]
+    pins = Path("requirements.in")
+    if not pins.is_file():
+        raise InputError(f"{pins}: not found; run from the repository's root")
+    wrong = [python(sys.version_info), *packages(pins.read_text(encoding="utf-8"), installed)]
     if shutil.which("git") is None:
         wrong.append("git: not found; DVC needs it")
     said, backend = cut_off(fetch.STORE), None

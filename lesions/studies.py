@@ -63,12 +63,12 @@ def cross_validate(
     return rows
 
 
-def segment(path: Path, short: Short, confidence: float) -> Rows:
-    """Table 6.6, and what study C says of its own U-Net."""
+def segment(path: Path, reason: str, confidence: float) -> Rows:
+    """Table 6.6, and what study C says of its own U-Net. reason: as `short` of the U-Net."""
     table = scoreboard.read_csv(path, ["image", "checkpoint", "jaccard", "dice"], "stages.segment")
     table = table[table["checkpoint"] == SEGMENTATION]
     scores = scoreboard.segmentation(table, confidence)
-    rows = scored("A", "Table 6.6", "unet", len(table), scores, short["unet"])
+    rows = scored("A", "Table 6.6", "unet", len(table), scores, reason)
     return rows + scored("C", "Section 3.2", "unet", len(table), {"dice": scores["dice"]})
 
 

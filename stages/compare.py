@@ -65,12 +65,11 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/compare"))
     args = parser.parse_args()
     chosen = params.read(
-        "data.source", "classifiers", "cross_validate", "base_models", "compare", "base_model", "segment", "resize",
-        "masked",
+        "data.source", "classifiers", "train", "recipes", "cross_validate", "base_models", "base_model", "segment",
+        "resize", "masked", "compare",
     )  # fmt: skip
     confidence, predictions = chosen.compare.confidence, args.data / "predictions"
     blocks = by_study(chosen.classifiers)
-    folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in blocks["A"]}
 
     images, older, merged = (
         read_csv(args.data / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
@@ -80,11 +79,14 @@ def main() -> None:
     pairs = read_csv(args.data / "sorted/isic2018.csv", ["image"], "stages.sort")
     own, lesions = known_lesions(images), known_lesions(merged, older)
     folder, sorted_tables = predictions / "train", {"isic2019": images, "isic2017": older, "merged": merged}
-    short = shortfalls.reasons(args.published, chosen, sorted_tables)
+    needed = shortfalls.read(args.published)
+    short = shortfalls.classifiers(needed, chosen, sorted_tables)
     trained, rows = studies.train(folder, blocks["A"], lesions, short, confidence)
-    rows += studies.cross_validate(predictions / "cross_validate", folds, trained, own, short, confidence)
-    rows += studies.segment(predictions / "segment.csv", short, confidence)
-    bases, more = studies.base_models(predictions / "base_model", list(chosen.base_models), own, short, confidence)
+    folds, reason = predictions / "cross_validate", shortfalls.segment(needed, chosen)
+    rows += studies.cross_validate(folds, chosen.cross_validate, trained, own, short, confidence)
+    rows += studies.segment(predictions / "segment.csv", reason, confidence)
+    names, reasons = list(chosen.base_models), shortfalls.base_models(needed, chosen)
+    bases, more = studies.base_models(predictions / "base_model", names, own, reasons, confidence)
     tables = scorecard.places(args.published, "C")
     seeds, melanoma, of_c = studies.preprocessing(folder, list(blocks["C"]), tables, lesions, short, confidence)
     ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
