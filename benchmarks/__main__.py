@@ -24,7 +24,7 @@ INTRO = """# How fast
 
 Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size); nothing here is typed.
 Measured: the median of the rounds' ratios, [smallest, largest]; in each round all competitors run once, in turn.
-Wanted: what we want to reach; **no** where we do not. fastai and Lightning are not installed, so not compared with.
+Wanted: what we want to reach; **no** where we do not. fastai is not compared with.
 
 """
 

@@ -23,7 +23,7 @@ from lesions.cores import usable
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("small", "usual", "full")  # of a benchmark: seconds, minutes, the sizes of the claims
-PACKAGES = ("numpy", "pillow", "torch", "torchvision", "timm", "tensorflow", "keras", "dvc")
+PACKAGES = ("numpy", "pillow", "torch", "torchvision", "timm", "lightning", "tensorflow", "keras", "dvc")
 
 
 @dataclass(frozen=True)

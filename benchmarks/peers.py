@@ -3,14 +3,16 @@
 The same network, images, flips, optimizer, batch and precision (bfloat16 on a GPU). Ours: Experiment.batches and
 lesions/training.py. torchvision: in the manner of its references/classification: ImageFolder, DataLoader with a worker
 a core, transforms on the CPU, a loop that reads the loss at each step. timm: its create_loader, a loop that does not.
-JPEGs lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml
-has it: deterministic, channels last; theirs as they come: neither. The timed epoch is training alone, no validation.
+Lightning, where it is installed (requirements.txt is without): Trainer.fit of one epoch on torchvision's loader. JPEGs
+lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml has it:
+deterministic, channels last; theirs as they come: neither. The timed epoch is training alone, no validation.
 """
 
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -108,6 +110,37 @@ def plain_loop(
     return run
 
 
+def lightning_loop(model: torch.nn.Module, loader, device: torch.device, recipe: params.Recipe) -> Callable[[], None]:
+    """A further epoch by Lightning's Trainer, which says and keeps nothing."""
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch, number: int) -> torch.Tensor:
+            images, targets = batch
+            return functional.cross_entropy(self.model(images), targets)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+    module, cuda = Module(), device.type == "cuda"
+    trainer = lightning.Trainer(
+        accelerator="gpu" if cuda else "cpu", devices=1, precision="bf16-mixed" if cuda else "32-true", max_epochs=0,
+        benchmark=True, deterministic=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+
+    def run() -> None:
+        torch.use_deterministic_algorithms(False)
+        trainer.fit_loop.max_epochs += 1
+        trainer.fit(module, loader)
+
+    return run
+
+
 def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
     drawn = [jpeg(row, case.side) for row in range(DRAWN)]
     contents = [drawn[row % DRAWN] for row in range(case.images + 16)]
@@ -128,14 +161,16 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
             training.prepare(compute, block.seed)
             epoch(experiment, model, experiment.batches)
 
-        def peer(loader, reads: bool) -> Callable[[], None]:
-            return plain_loop(classifiers.build(case.architecture, len(CLASSES)), loader, device, block, reads)
+        def new() -> torch.nn.Module:
+            return classifiers.build(case.architecture, len(CLASSES))
 
-        seconds = timed(
-            {"ours": ours, "torchvision": peer(torchvision_loader(Path("jpegs"), case), True),
-             "timm": peer(timm_loader(Path("jpegs"), case, device), False)},
-            rounds,
-        )  # fmt: skip
+        peers = {
+            "torchvision": plain_loop(new(), torchvision_loader(Path("jpegs"), case), device, block, reads=True),
+            "timm": plain_loop(new(), timm_loader(Path("jpegs"), case, device), device, block, reads=False),
+        }
+        if find_spec("lightning"):
+            peers["Lightning"] = lightning_loop(new(), torchvision_loader(Path("jpegs"), case), device, block)
+        seconds = timed({"ours": ours} | peers, rounds)
     each = {who: f"{number(case.images / float(np.median(found)))} images/s" for who, found in seconds.items()}
     wanted = 3 if device.type == "cuda" and case.architecture in FEED_BOUND else 1
     n = f"{rounds} rounds of {case.images} images"
@@ -143,7 +178,7 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
     return [
         ratio(f"{what}, against {who}", seconds[who], seconds["ours"], each["ours"], f"{who} {each[who]}", n,
               at_least=wanted)
-        for who in ("torchvision", "timm")
+        for who in peers
     ]  # fmt: skip
 
 
