@@ -26,10 +26,11 @@ from lesions.tta import FLIPS
 
 SHARE = {"balanced": 5 * 1_987 / 25_331, "ham": 10_015 / 25_331, "AK": 867 / 25_331}  # of ISIC 2019's images
 VALIDATED_2017 = 150 / 2_150
-# By split: the classes times the largest one's share, of the official sets: how often oversampling shows an image.
+# By split, else by set: the classes times the largest one's share, of the official sets: how often oversampling shows an
+# image.
 OVERSAMPLED = {
-    "standard": 8 * 12_875 / 25_331, "balanced": 1.0, "eighty": 8 * 18_068 / 31_265, "ham": 7 * 6_705 / 10_015,
-    "melanoma": 2 * 1_626 / 2_000,
+    "balanced": 1.0, "ham": 7 * 6_705 / 10_015, "isic2019": 8 * 12_875 / 25_331, "isic2017": 2 * 1_626 / 2_000,
+    "merged": 8 * 18_068 / 31_265,
 }  # fmt: skip
 MEGAPIXELS = {"isic2019": 0.8, "isic2018": 7.0, "isic2017": 6.0, "isic2020": 12.0, "sample": 0.02}  # of a photograph
 DOWNLOAD = 100e6 / 8  # bytes a second
@@ -90,7 +91,8 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
     extra = chosen.augment_gan.images if block.generated != "none" else 0
     there = here["train"] + extra
     if block.sampler == "balanced":
-        seen = block.epoch_images or OVERSAMPLED[block.split.partition("_")[0]] * there
+        times = OVERSAMPLED.get(block.split.partition("_")[0], OVERSAMPLED[block.set])
+        seen = block.epoch_images or times * there
     else:
         seen = min(block.epoch_images or there, there)
     views = 2 * len(FLIPS) if size[0] == size[1] else len(FLIPS)
