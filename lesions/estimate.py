@@ -26,8 +26,7 @@ from lesions.tta import FLIPS
 
 SHARE = {"balanced": 5 * 1_987 / 25_331, "ham": 10_015 / 25_331, "AK": 867 / 25_331}  # of ISIC 2019's images
 VALIDATED_2017 = 150 / 2_150
-# By split, else by set: the classes times the largest one's share, of the official sets: how often oversampling shows an
-# image.
+# How often oversampling shows an image: the classes times the largest one's share; by split, else by set.
 OVERSAMPLED = {
     "balanced": 1.0, "ham": 7 * 6_705 / 10_015, "isic2019": 8 * 12_875 / 25_331, "isic2017": 2 * 1_626 / 2_000,
     "merged": 8 * 18_068 / 31_265,
