@@ -93,7 +93,8 @@ def main() -> None:
     try:
         chosen = params.load(Path("params.yaml"))
         wanted = sizes.needed(chosen)
-        bases(chosen.data.source, isic.files(chosen.data.isic2020))
+        if chosen.data.source != "sample":
+            bases(chosen.data.source, isic.files(chosen.data.isic2020))
         wrong.append(disk(wanted, shutil.disk_usage(".").free))
         said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
         backend = chosen.keras.backend

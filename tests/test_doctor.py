@@ -71,10 +71,13 @@ def test_a_folder_is_counted(raw):
     assert sizes.images(data.model_copy(update={"isic2020": True})) == found | {"merged": 96 + 5934}
 
 
-def test_a_folder_that_lacks_archives_is_named(tmp_path):
+def test_nothing_is_wrong_with_the_sample_and_a_folder_that_lacks_archives_is_named(tmp_path):
     shutil.copy(ROOT / "requirements.in", tmp_path)
-    chosen(tmp_path, {"data": {"source": "/nonexistent"}})
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     told = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    assert done.returncode == 0 and done.stdout.endswith("nothing is wrong\n"), done.stderr
+    chosen(tmp_path, {"data": {"source": "/nonexistent"}})
     done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
     assert done.returncode == 1 and "data.source: '/nonexistent' is not sample" in done.stderr
     (tmp_path / "requirements.in").unlink()
