@@ -133,7 +133,7 @@ def preprocessing(
 
 def unet34(path: Path, confidence: float) -> Rows:
     """Study D, section II: the ensemble on images that no fold saw, and each fold on its own."""
-    table, rows = scoreboard.read_csv(path, ["image", "fold", "jaccard", "dice"], "stages.unet34"), []
+    table, rows = scoreboard.read_csv(path, ["image", "fold", "jaccard", "dice"], "stages.ensemble_masks"), []
     for fold, part in table.groupby(table["fold"].astype(str)):
         name = "d_unet34" if fold == "ensemble" else f"d_unet34, fold {fold}"
         rows += scored("D", "Section II-E", name, len(part), scoreboard.segmentation(part, confidence))

@@ -268,6 +268,7 @@ def test_collapse_is_said(undrawn):
         ("train/residual.csv", "stages.train residual"),
         ("cross_validate/alexnet-3.csv", "stages.cross_validate alexnet-3"),
         ("segment.csv", "stages.segment"),
+        ("unet34.csv", "stages.ensemble_masks"),
         ("base_model/base_64_ak.csv", "stages.base_model base_64_ak"),
     ],
 )

@@ -20,7 +20,7 @@ from lesions import (
     photometric,
     training,
     weights,
-)  # fmt: skip
+)
 from lesions.errors import InputError
 
 COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
