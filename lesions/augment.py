@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lesions.errors import InputError
 from lesions.feed import unit
-from lesions.per_image import applied
+from lesions.per_image import apply_
 from lesions.photometric import PHOTOMETRIC
 from lesions.warps import WARPS
 
@@ -63,7 +63,7 @@ def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str,
 def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
     """`x` at the points of `grid`, reflected at its border; integers are rounded."""
     found = functional.grid_sample(x.float(), grid, mode=mode, padding_mode="reflection", align_corners=False)
-    return (found if x.is_floating_point() else found.round()).to(x.dtype)
+    return (found if x.is_floating_point() else found.round_()).to(x.dtype)
 
 
 def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -79,10 +79,10 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
                     f"params.yaml: augment: {name} needs square images, not {tuple(images.shape[-2:])}; "
                     "use hflip and vflip"
                 )
-    for (name,), probability in steps(names, FLIPS):
-        coin = torch.rand(len(images), generator=generator) < probability
-        coin = coin.to(images.device, non_blocking=True)[:, None, None, None]
-        batch = tuple(torch.where(coin, FLIPS[name](x), x) for x in batch)
+    batch = tuple(x.clone() for x in batch)
+    for step in steps(names, FLIPS):
+        for name, index in drawn(step, len(images), generator):
+            batch = tuple(apply_(FLIPS[name], x, index) for x in batch)
     warps = steps(names, WARPS)
     if not warps:
         return batch
@@ -90,16 +90,17 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
     grid = functional.affine_grid(still, [len(images), 1, *images.shape[-2:]], align_corners=False)
     for step in reversed(warps):  # from the result back to the source
         for name, index in drawn(step, len(images), generator):
-            grid = applied(partial(WARPS[name], generator=generator), grid, index)
+            grid = apply_(partial(WARPS[name], generator=generator), grid, index)
     images, *masks = batch
     return sampled(images, grid, "bilinear"), *(sampled(mask, grid, "nearest") for mask in masks)
 
 
 def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> Tensor:
     """The changes of colour among `names`, in their order, for float images B×3×H×W in 0..1, where they stay."""
+    images = images.clone()
     for step in steps(names, PHOTOMETRIC):
         for name, index in drawn(step, len(images), generator):
-            images = applied(lambda x, name=name: PHOTOMETRIC[name](x, generator).clamp(0, 1), images, index)
+            images = apply_(lambda x, name=name: PHOTOMETRIC[name](x, generator).clamp_(0, 1), images, index)
     return images
 
 

@@ -12,11 +12,18 @@ def uniform(like: Tensor, generator: torch.Generator, low: float, high: float) -
     return values.to(like.device, non_blocking=True)[:, None, None, None]
 
 
-def applied(function: Callable[[Tensor], Tensor], x: Tensor, index: Tensor) -> Tensor:
-    """`x` with function(x[index]) in the place of x[index]."""
+def selected(x: Tensor, index: Tensor) -> Tensor:
+    """x[index], for B×C×H×W or B×H×W×C dense in memory; index_select is 2 to 20 × as fast there on a CPU."""
+    if x.is_contiguous():
+        return x.index_select(0, index)
+    return x.movedim(1, -1).index_select(0, index).movedim(-1, 1)
+
+
+def apply_(function: Callable[[Tensor], Tensor], x: Tensor, index: Tensor) -> Tensor:
+    """`x` with function(x[index]) in the place of x[index]; `x` itself is changed, unless all of it is replaced."""
     if len(index) == len(x):
         return function(x)
     if len(index) == 0:
         return x
     index = index.to(x.device, non_blocking=True)
-    return x.index_copy(0, index, function(x[index]))
+    return x.index_copy_(0, index, function(selected(x, index)))

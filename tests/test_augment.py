@@ -138,9 +138,28 @@ def test_steps_happen_with_their_probability():
 
 def test_only_the_chosen_images_change():
     x = torch.arange(5.0)[:, None]
-    assert per_image.applied(lambda y: -y, x, torch.tensor([1, 3])).flatten().tolist() == [0, -1, 2, -3, 4]
-    assert per_image.applied(lambda y: -y, x, torch.tensor([], dtype=torch.long)) is x
-    assert x.flatten().tolist() == [0, 1, 2, 3, 4]
+    assert per_image.apply_(lambda y: -y, x, torch.tensor([], dtype=torch.long)).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert per_image.apply_(lambda y: -y, x, torch.tensor([1, 3])) is x
+    assert x.flatten().tolist() == [0, -1, 2, -3, 4]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_is_augmented_is_left_as_it_was(layout):
+    """The batch may be a view of what a feed holds; and the layout in memory, which the network computes in, stays."""
+    images = torch.randint(0, 256, (6, 3, 40, 40), dtype=torch.uint8).contiguous(memory_format=layout)
+    masks, before = (images[:, :1] > 128).byte(), images.clone()
+    for names in (("heavy",), ("dihedral",), ("rotate180", "lighting")):
+        changed, _ = augment.augmented(names, images, masks, generator())
+        assert torch.equal(images, before) and torch.equal(masks, (before[:, :1] > 128).byte())
+        assert not torch.equal((255 * changed).round().byte(), before)
+    floats = torch.rand(6, 3, 40, 40)
+    kept = floats.clone()
+    for name in augment.RECIPES["heavy"]:
+        augment.photometric(name[0], floats, generator())
+    assert torch.equal(floats, kept)
+    for index in (torch.tensor([4, 1]), torch.arange(6)):
+        assert torch.equal(per_image.selected(images, index), images[index])
+        assert per_image.selected(images, index).is_contiguous(memory_format=layout)
 
 
 class TestGeometric:
