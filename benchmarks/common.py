@@ -41,6 +41,7 @@ class Row:
     unit: str = "×"
     at_least: float | None = None
     at_most: float | None = None
+    key: tuple[str, ...] = ()  # what a verdict under the table goes by
 
     def wanted(self) -> str:
         if self.at_least is not None:
@@ -154,10 +155,17 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def main(doc: str, rows: Callable[..., Iterable[Row]], **options: Sequence[str]) -> None:
-    """A benchmark alone: its table on stdout. options: what `rows` takes beside the size, and the choices."""
+def main(
+    doc: str,
+    rows: Callable[..., Iterable[Row]],
+    verdict: Callable[[Iterable[Row]], str] | None = None,
+    **options: Sequence[str],
+) -> None:
+    """A benchmark alone: its table on stdout, and under it what follows from it. options: what `rows` takes beside the
+    size, and the choices."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="usual")
     for name, choices in options.items():
         parser.add_argument(f"--{name}", choices=choices)
-    print(table(rows(**vars(parser.parse_args()))), end="")
+    found = list(rows(**vars(parser.parse_args())))
+    print(table(found) + (f"\n{verdict(found)}\n" if verdict else ""), end="")

@@ -38,14 +38,15 @@ HEAVY, PAPERS = "e_m7", (256, 256)
 def epoch(experiment: Experiment, model: torch.nn.Module, batches) -> None:
     training.fit(
         model, experiment.block, experiment.compute, experiment.device, batches=batches, validate=lambda model: {},
-        loss_of=functional.cross_entropy, keep=(), name="bench",
+        loss_of=functional.cross_entropy, keep=(), name="bench", slower=experiment.slower,
     )  # fmt: skip
 
 
-def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compute: params.Compute, size: Size) -> Row:
+def measured(name: str, block: params.Classifier, pixels: tuple[int, int], chosen: params.Params, size: Size) -> Row:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         data.write(Path("data"), block, measure.pixels(max(64, size.steps * block.batch) + 16, pixels))
-        experiment = Experiment(block, block.split, compute, Path("data"))
+        slower = chosen.slower.get(block.architecture, ())
+        experiment = Experiment(block, block.split, chosen.compute, Path("data"), slower)
         model = experiment.model()
         images, targets = next(iter(experiment.batches(1)[1]))
         held = data.repeated((torch.randn_like(images), targets), size.steps)
@@ -70,7 +71,7 @@ def rows(size: str) -> list[Row]:
     for name, block, pixels, batch in blocks:
         batch = batch or block.batch
         block = block.model_copy(update=data.SHORT | {"batch": batch, "epoch_images": of.steps * batch})
-        found.append(measured(name, block, pixels, chosen.compute, of))
+        found.append(measured(name, block, pixels, chosen, of))
     return found
 
 

@@ -154,7 +154,7 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
         pixels = np.array([np.asarray(Image.open(BytesIO(content)).convert("RGB")) for content in drawn])
         labels = data.write(Path("data"), block, pixels[np.arange(len(contents)) % DRAWN])
         write_jpegs(Path("jpegs"), contents[: case.images], labels[: case.images])
-        experiment = Experiment(block, block.split, compute, Path("data"))
+        experiment = Experiment(block, block.split, compute, Path("data"), chosen.slower.get(case.architecture, ()))
         device, model = experiment.device, experiment.model()
 
         def ours() -> None:

@@ -1,13 +1,14 @@
 """One training step of each classifier: what each switch gains, and which are worth having.
 
 Forward, backward and optimizer on random images that lie on the device, in the block's own size, batch and optimizer.
-`as trained` is what lesions/training.py does under `compute` of params.yaml: channels last in memory, the fused
-optimizer, on CUDA bfloat16 autocast and torch.compile where asked for. First against a step without any of these
+`as trained` is what lesions/training.py does under `compute` and `slower` of params.yaml: channels last in memory, the
+fused optimizer, on CUDA bfloat16 autocast and torch.compile where asked for. First against a step without any of these
 (float32, channels first, an optimizer that goes tensor by tensor), then against the same step without one of them:
 below 1 that one slows this classifier. A switch that is off is measured too: above 1 it would be worth having.
+What `slower` should say on this machine, by the medians of this run, stands under the table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional
 from benchmarks import data
 from benchmarks.common import ROOT, Row, duration, main, ratio, timed
 from lesions import classifiers, params, training
+from lesions.training import Switches
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,8 @@ class Size:
     batch: int = 0  # 0: the block's own
 
 
-ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(2, 5), "full": Size(10, 5)}
+ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(1, 11), "full": Size(5, 15)}
 ON_GPU = {"small": Size(2, 2, ("e_m0",), 8), "usual": Size(30, 5), "full": Size(200, 5)}
-
-
-@dataclass(frozen=True)
-class Switches:
-    channels_last: bool = False
-    fused: bool = False
-    amp: bool = False
-    compile: bool = False
 
 
 ON_ANY = ("channels_last", "fused")  # the others are for CUDA
@@ -46,19 +40,16 @@ def stepper(
     block: params.Classifier, classes: int, images: torch.Tensor, switches: Switches, steps: int
 ) -> Callable[[], None]:
     """`steps` steps of a new network, waited for."""
-    layout = torch.channels_last if switches.channels_last else torch.contiguous_format
     model = classifiers.build(block.architecture, classes, dropout=block.dropout)
-    model.to(images.device, memory_format=layout).train()
-    images = images.contiguous(memory_format=layout)
+    model.to(images.device, memory_format=switches.layout).train()
+    images = images.contiguous(memory_format=switches.layout)
     targets = torch.arange(len(images), device=images.device) % classes
-    optimizer = training.optimizer_for(model, block, 1e-6)
-    for group in optimizer.param_groups:
-        group["fused"] = switches.fused
+    optimizer = training.optimizer_for(model, block, 1e-6, switches.fused)
     run = torch.compile(model) if switches.compile else model
 
     def go() -> None:
         for _ in range(steps):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=switches.amp):
+            with switches.autocast(images.device):
                 loss = functional.cross_entropy(run(images), targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -69,12 +60,11 @@ def stepper(
     return go
 
 
-def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compute: params.Compute, size: Size):
-    device, count = training.prepare(compute, 0), size.batch or block.batch
+def measured(name: str, block: params.Classifier, pixels: tuple[int, int], asked: params.Params, size: Size):
+    device, count = training.prepare(asked.compute, 0), size.batch or block.batch
     images = torch.randn(count, 3, *pixels, device=device)
-    cuda = device.type == "cuda"
-    chosen = Switches(True, True, compute.amp and cuda, compute.compile and cuda)
-    there = [field.name for field in fields(Switches) if cuda or field.name in ON_ANY]
+    chosen = training.switches(asked.compute, device, asked.slower.get(block.architecture, ()))
+    there = [field.name for field in fields(Switches) if device.type == "cuda" or field.name in ON_ANY]
     turned = {switch: replace(chosen, **{switch: not getattr(chosen, switch)}) for switch in there}
     kinds = {"as trained": chosen, "plain": Switches()} | turned
     competitors = {what: stepper(block, 8, images, switches, size.steps) for what, switches in kinds.items()}
@@ -83,16 +73,16 @@ def measured(name: str, block: params.Classifier, pixels: tuple[int, int], compu
     title = f"{name}: {block.architecture}, {pixels[0]}×{pixels[1]}, batch {count}, {block.optimizer}"
     n = f"{size.rounds} rounds of {size.steps} steps"
 
-    def row(what: str, with_it: str, without: str, **wanted: float) -> Row:
-        return ratio(what, seconds[without], seconds[with_it], each[with_it], f"without {each[without]}", n, **wanted)
+    def row(what: str, with_it: str, without: str, **more) -> Row:
+        return ratio(what, seconds[without], seconds[with_it], each[with_it], f"without {each[without]}", n, **more)
 
     yield row(title, "as trained", "plain", at_least=1.0)
     for switch in there:
-        label = switch.replace("_", " ")
+        label, key = switch.replace("_", " "), (block.architecture, switch)
         if getattr(chosen, switch):
-            yield row(f"– of it {label}", "as trained", switch, at_least=1.0)
+            yield row(f"– of it {label}", "as trained", switch, key=key, at_least=1.0)
         else:
-            yield row(f"– {label}, which is off", switch, "as trained")
+            yield row(f"– {label}, which is off", switch, "as trained", key=key)
 
 
 def rows(size: str) -> list[Row]:
@@ -100,8 +90,21 @@ def rows(size: str) -> list[Row]:
     cuda = training.prepare(chosen.compute, 0).type == "cuda"
     of = (ON_GPU if cuda else ON_CPU)[size]
     blocks = data.distinct(chosen, of.names, "optimizer")
-    return [row for name, block, pixels in blocks for row in measured(name, block, pixels, chosen.compute, of)]
+    return [row for name, block, pixels in blocks for row in measured(name, block, pixels, chosen, of)]
+
+
+def verdict(rows: Iterable[Row]) -> str:
+    """What `slower` of params.yaml should say: the switches that gain nothing, network by network."""
+    gains = {row.key: [] for row in rows if row.key}
+    for row in (row for row in rows if row.key):
+        gains[row.key].append(row.value)
+    slower = {}
+    for (architecture, switch), found in gains.items():
+        if np.mean(found) <= 1:
+            slower.setdefault(architecture, []).append(switch)
+    said = ", ".join(f"{architecture}: [{', '.join(found)}]" for architecture, found in slower.items())
+    return f"`slower: {{{said}}}`"
 
 
 if __name__ == "__main__":
-    main(__doc__, rows)
+    main(__doc__, rows, verdict)

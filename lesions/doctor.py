@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lesions import fetch, isic, keras_backend, params, sizes
 from lesions.errors import InputError, run
-from stages.download import bases
+from lesions.source import bases
 
 PYTHONS = ((3, 11), (3, 12))
 GIB = 2**30

@@ -25,10 +25,9 @@ class InputError(Exception):
 
 def at_least_one(text: str) -> int:
     """An argument of a stage that is 1 or more: argparse's `type`."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
+    return int(text)
 
 
 def explained(error: Exception) -> str | None:

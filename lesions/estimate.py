@@ -79,11 +79,6 @@ def parts(split: str, images: float, sort: params.Sort) -> dict[str, float]:
     return {"train": images - test - val, "val": val, "test": test}
 
 
-def phases(recipe: params.Optimisation) -> list[tuple[str, int]]:
-    """What learns, and for how many epochs."""
-    return [(phase.train, phase.epochs) for phase in recipe.phases] or [("all", recipe.epochs)]
-
-
 def classified(name: str, block: params.Classifier, chosen: params.Params, count: dict, split: str, runs: int) -> Stage:
     """A classifier's training `runs` times on `split`, and its predictions by each checkpoint."""
     size, here = params.size_of(chosen, block.images), parts(split, count[block.set], chosen.sort)
@@ -97,10 +92,11 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
     views = 2 * len(FLIPS) if size[0] == size[1] else len(FLIPS)
     predicted = sum(here[role] * (views if block.tta and role != "train" else 1) for role in block.predict)
     work = []
-    for number, (train, epochs) in enumerate(phases(block)):
-        kind = Classifier(block.architecture, size, block.batch, block.augment, block.optimizer, block.dropout, train)
+    for number, leg in enumerate(block.legs):
+        what = (block.architecture, size, block.batch, block.augment, block.optimizer, block.dropout, leg.train)
+        kind = Classifier(*what, chosen.slower.get(block.architecture, ()))
         after = predicted * len(block.checkpoints) if number == 0 else 0
-        work.append(Work(kind, runs * epochs * seen, runs * (epochs * here["val"] + after)))
+        work.append(Work(kind, runs * leg.epochs * seen, runs * (leg.epochs * here["val"] + after)))
     pixels = 3 * size[0] * size[1]
     return Stage(name, tuple(work), read=(count[block.set] + extra) * pixels)
 
@@ -118,9 +114,9 @@ def segmentations(chosen: params.Params, count: dict) -> Iterator[Stage]:
     arrays, images = chosen.resize["isic2018"].arrays, count["isic2018"]
     one, here = chosen.segment, parts("standard", images, chosen.sort)
     work = []
-    for train, epochs in phases(one):
-        kind = UNet(one.encoder, arrays["segment"].size, one.batch, one.augment, one.optimizer, one.loss, train)
-        work.append(Work(kind, epochs * here["train"], epochs * here["val"]))
+    for leg in one.legs:
+        kind = UNet(one.encoder, arrays["segment"].size, one.batch, one.augment, one.optimizer, one.loss, leg.train)
+        work.append(Work(kind, leg.epochs * here["train"], leg.epochs * here["val"]))
     work.append(Work(kind, 0, UNET_STATES * here["test"]))
     read = 4 * images * arrays["segment"].size[0] * arrays["segment"].size[1]
     yield Stage("segment", tuple(work), read=read, states=UNET_STATES)

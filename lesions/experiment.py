@@ -29,8 +29,11 @@ def inputs(block: Classifier, data: Path) -> list[Path]:
 class Experiment:
     """The parts of one run: the table's rows by role, labels as numbers, images on their way to the device."""
 
-    def __init__(self, block: Classifier, split: str, compute: Compute, data: Path) -> None:
-        self.block, self.split, self.compute = block, split, compute
+    def __init__(
+        self, block: Classifier, split: str, compute: Compute, data: Path, slower: tuple[str, ...] = ()
+    ) -> None:
+        """slower: the switches that the network is faster without (params.yaml: slower)."""
+        self.block, self.split, self.compute, self.slower = block, split, compute, slower
         self.device = training.prepare(compute, block.seed)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
@@ -82,8 +85,9 @@ class Experiment:
             return model(images).softmax(dim=1)
 
         size, parts = 2 * self.block.batch, []
+        layout = training.switches(self.compute, self.device, self.slower).layout
         for start in range(0, len(rows), size):
-            images = normalised(unit(self.feed.batch(rows[start : start + size])))
+            images = normalised(unit(self.feed.batch(rows[start : start + size]))).contiguous(memory_format=layout)
             parts.append(tta.averaged(predict, images) if turned else predict(images))
         return torch.cat(parts).cpu().numpy()
 
@@ -106,7 +110,8 @@ class Experiment:
         model = self.model()
         found = training.fit(
             model, self.block, self.compute, self.device, batches=self.batches, loss_of=functional.cross_entropy,
-            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
+            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots,
+            slower=self.slower, run=run,
         )  # fmt: skip
         return model, found
 

@@ -45,6 +45,7 @@ class Classifier:
     optimizer: str
     dropout: float
     train: str
+    slower: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,9 +227,10 @@ def classifier(kind: Classifier, compute: params.Compute) -> Cost:
             runs=1, snapshots=False, tta=False, predict=("test",), architecture=kind.architecture, recipe="a",
             set="isic2019", images="images/some", split="standard", generated="none", weights="data/weights/none",
         )  # fmt: skip
-        some = experiment.Experiment(block, block.split, compute, Path())
+        some = experiment.Experiment(block, block.split, compute, Path(), kind.slower)
         model, stamps = some.model(), Stamps(some.device.type == "cuda")
-        trained(model, block, compute, some.device, stamps, some.batches, loss_of=functional.cross_entropy)
+        more = {"loss_of": functional.cross_entropy, "slower": kind.slower}
+        trained(model, block, compute, some.device, stamps, some.batches, **more)
         rows = np.arange(2 * batch) % count
         some.probabilities(model, rows[:batch])
         begun = stamps.now()

@@ -36,8 +36,8 @@ Architecture = Literal[
     "resnet50_arl", "resnet50_concat", "efficientnet_b0", "efficientnet_b0_arl", "efficientnet_b0_no_se",
     "efficientnet_b0_no_se_arl",
 ]  # fmt: skip
-GAN = (64, 64)  # study B's DCGAN: height and width
-MASKS = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
+GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
+UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 # The names of lesions/weights.py (a test holds the two together).
 Published = Literal[
     "alexnet", "efficientnet_b0", "vgg16", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2",
@@ -95,10 +95,12 @@ class BenGraham(Section):
 
 
 class Methods(Section):
-    max_rgb: Illuminant | None = None
-    gray_world: Illuminant | None = None
-    shades_of_gray: ShadesOfGray | None = None
-    ben_graham: BenGraham | None = None
+    """Those that are made; null is none of them."""
+
+    max_rgb: Illuminant = None
+    gray_world: Illuminant = None
+    shades_of_gray: ShadesOfGray = None
+    ben_graham: BenGraham = None
 
 
 class ColorCorrect(Section):
@@ -112,6 +114,9 @@ class Compute(Section):
     amp: bool
     compile: bool
     deterministic: bool
+
+
+Switch = Literal["channels_last", "fused", "amp", "compile"]  # what makes most trainings faster
 
 
 class Keras(Section):
@@ -147,6 +152,11 @@ class Optimisation(Section):
     phases: tuple[Phase, ...] = ()
     augment: tuple[Augmentation, ...]
     seed: Seed
+
+    @property
+    def legs(self) -> tuple[Phase, ...]:
+        """The phases; without any, one in which all learns."""
+        return self.phases or (Phase(epochs=self.epochs, lr=self.lr, train="all"),)
 
 
 class Segment(Optimisation):
@@ -245,7 +255,7 @@ class Classifier(Recipe):
     def checkpoints(self) -> tuple[str, ...]:
         """The states that are kept: the best by each metric, and snapshots at the ends of cycles."""
         best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split == "melanoma")
-        cycles = self.snapshots * self.cycles * max(1, len(self.phases))
+        cycles = self.snapshots * self.cycles * len(self.legs)
         return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
 
 
@@ -272,6 +282,7 @@ class Params(Section):
     color_correct: ColorCorrect
     compute: Compute
     keras: Keras = Keras()
+    slower: dict[Architecture, tuple[Switch, ...]] = {}
     segment: Segment
     unet34: Unet34
     mask: Mask
@@ -357,9 +368,15 @@ class Params(Section):
         for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
             if array not in pairs:
                 raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
+        if pairs["segment"].fit != "squeeze":  # stages/mask.py places other crops in what the U-Net learnt on
+            raise ValueError(
+                "resize.isic2018.arrays.segment.fit: expected squeeze: masks need a U-Net of whole pictures"
+            )
         gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
-        if gan is None or gan.size != GAN:
-            raise ValueError(f"resize.isic2019.arrays.gan.size: expected {list(GAN)}, which study B's networks have")
+        if gan is None or gan.size != GAN_SIZE:
+            raise ValueError(
+                f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, which study B's networks have"
+            )
         images = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
         images |= {
             f"color/{s}-{m}" for s in self.color_correct.sets for m in self.color_correct.methods.model_fields_set
@@ -389,9 +406,9 @@ class Params(Section):
             raise ValueError(f"{place}: set {block.set}, images {block.images} and split {block.split} disagree")
         masked = block.images.startswith("masked/")
         if masked and block.set != "isic2017" and not block.split.startswith(("standard", "ham")):
-            raise ValueError(f"{place}.images: {block.images}: {MASKS}")
-        if block.split.startswith("ham_") and self.sort.folds < 3:
-            raise ValueError(f"{place}.split: {block.split}: expected sort.folds of 3 or more")
+            raise ValueError(f"{place}.images: {block.images}: {UNET_HAS_SEEN}")
+        if block.split.startswith("ham_") and self.sort.folds <= int(block.split[-1]):
+            raise ValueError(f"{place}.split: {block.split}: expected sort.folds above {block.split[-1]}")
         if block.generated != "none" and block.split != "standard":
             raise ValueError(f"{place}.generated: needs split standard, whose test images the GAN never saw")
         scored = {"melanoma": ("val",), "eighty": ("train", "val", "test")}.get(block.split, ("test",))
@@ -407,7 +424,7 @@ class Params(Section):
         if (block.split, block.generated) != ("standard", "none"):
             raise ValueError(f"{place}: {one.classifier} needs split standard and generated none")
         if block.images.startswith("masked/"):
-            raise ValueError(f"{place}: {one.classifier}: {MASKS}")
+            raise ValueError(f"{place}: {one.classifier}: {UNET_HAS_SEEN}")
         if one.weights.startswith("models/"):
             raise ValueError(f"{place}.weights: {one.weights} has seen the fold; expected data/weights/…")
         for field in ("recipe", "set", "images", "weights"):

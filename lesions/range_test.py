@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lesions.errors import InputError
 from lesions.freezing import norms_to_eval
 from lesions.params import Compute, Optimisation
-from lesions.training import Batches, autocast, optimizer_for
+from lesions.training import Batches, optimizer_for, switches
 
 SMOOTHING = 0.98
 DIVERGED = 4  # times the best smoothed loss
@@ -64,7 +64,7 @@ def trial(model, recipe, compute, device, batches, loss_of, rates: np.ndarray) -
     for lr, (inputs, targets) in zip(rates, endless(batches), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with autocast(compute, device):
+        with switches(compute, device).autocast(device):
             loss = loss_of(model(inputs), targets)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss.item()
         smoothed = mean / (1 - SMOOTHING ** (len(rows) + 1))

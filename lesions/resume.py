@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from lesions.checksums import digest
 from lesions.errors import InputError
@@ -55,14 +56,14 @@ class Run:
 
 
 @contextmanager
-def begin(stage: str, settings: Sequence[BaseModel], inputs: Sequence[Path], device: str) -> Iterator[Run]:
+def begin(stage: str, settings: Sequence[Any], inputs: Sequence[Path], device: str) -> Iterator[Run]:
     """The run of `stage` with these settings and input files or folders on `device`; waits for one that is at it.
 
     Other fingerprints of the stage are removed. At a clean end what was saved is marked as done, and removed when DVC
     has committed a stage since: until then a killed DVC would run this one again.
     """
     what = {
-        "settings": [section.model_dump(mode="json") for section in settings],
+        "settings": to_jsonable_python(settings),
         "inputs": {str(file): digest(file) for file in files(inputs)},
         "sources": sources(),
         "versions": {name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules},

@@ -33,7 +33,7 @@ def reason(needed: pd.Series, weights: str, sampler: str, side: int, epochs: int
 
 def length(recipe: Optimisation) -> int:
     """Epochs in all."""
-    return sum(phase.epochs for phase in recipe.phases) or recipe.epochs
+    return sum(leg.epochs for leg in recipe.legs)
 
 
 def classifiers(needed: pd.DataFrame, chosen: SimpleNamespace, tables: dict[str, pd.DataFrame]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from lesions import checkpoints, resume
 from lesions.errors import InputError
 from lesions.freezing import freeze, norms_to_eval
-from lesions.params import Compute, Optimisation, Phase, Unet34
+from lesions.params import Compute, Optimisation, Unet34
 from lesions.schedules import cycle_ends, schedule_for
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -73,16 +73,41 @@ def device_name(compute: Compute) -> str:
     return torch.cuda.get_device_name() if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def autocast(compute: Compute, device: torch.device) -> torch.autocast:
-    """bfloat16 where compute.amp asks for it and the device is CUDA; else as it is."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=compute.amp and device.type == "cuda")
+@dataclass(frozen=True)
+class Switches:
+    """What makes a step faster, though not each network's on each machine; benchmarks/step.py measures them.
+
+    channels_last: weights and images in memory. fused: an optimizer that goes over weights and moments once. amp:
+    bfloat16 autocast. compile: torch.compile.
+    """
+
+    channels_last: bool = False
+    fused: bool = False
+    amp: bool = False
+    compile: bool = False
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
 
 
-def optimizer_for(model: nn.Module, recipe: Optimisation | Unet34, lr: float) -> torch.optim.Optimizer:
-    """Over the parameters that are not frozen. Fused: one pass over weights and moments, up to 6 × on a CPU."""
+def switches(compute: Compute, device: torch.device, slower: tuple[str, ...] = ()) -> Switches:
+    """All that `compute` asks for, amp and compile on CUDA only, but those that are `slower` for the network."""
+    cuda = device.type == "cuda"
+    asked = {"channels_last": True, "fused": True, "amp": compute.amp and cuda, "compile": compute.compile and cuda}
+    return Switches(**{name: on and name not in slower for name, on in asked.items()})
+
+
+def optimizer_for(
+    model: nn.Module, recipe: Optimisation | Unet34, lr: float, fused: bool = True
+) -> torch.optim.Optimizer:
+    """Over the parameters that are not frozen."""
     extra = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
     weights = [p for p in model.parameters() if p.requires_grad]
-    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, fused=True, **extra)
+    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, fused=fused, **extra)
 
 
 def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.ndarray | None = None, images: int = 0):
@@ -117,21 +142,22 @@ def fit(
     name: str,
     watch: Callable[[nn.Module], dict[str, float]] = lambda model: {},
     snapshots: bool = False,
+    slower: tuple[str, ...] = (),
     run: resume.Run | None = None,
 ) -> Fit:
-    """Train `model` through the phases of `recipe`, or, if it has none, for its epochs with all that it has.
+    """Train `model` through the legs of `recipe`.
 
     batches(epoch, start): how many an epoch has, and the (inputs, targets) from number `start` on, on the device.
     loss_of(outputs, targets): a scalar. validate(model): metrics by name, of which `keep` says whose best states to
     keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
-    too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
-    go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
-    loss or a weight is no longer finite.
+    too, as snapshot_1 …. slower: the switches that this network is faster without. name: the stage, for the progress
+    bar and the TensorBoard log in runs/. run: where checkpoints go, under `name`, and where a killed training goes on
+    from; it ends as if it had not been. Raises InputError if the loss or a weight is no longer finite.
     """
-    model.to(device, memory_format=torch.channels_last)
-    step_model = torch.compile(model) if compute.compile and device.type == "cuda" else model
-    phases = recipe.phases or (Phase(epochs=recipe.epochs, lr=recipe.lr, train="all"),)
-    total = sum(phase.epochs for phase in phases)
+    on = switches(compute, device, slower)
+    model.to(device, memory_format=on.layout)
+    step_model = torch.compile(model) if on.compile else model
+    total = sum(phase.epochs for phase in recipe.legs)
     found = checkpoints.load_position(run.folder / name) if run else None
     held, best = found or ({}, {})
     at = Position(**{each.name: held[each.name] for each in fields(Position) if held})
@@ -149,13 +175,13 @@ def fit(
         run.save(lambda folder: checkpoints.save_position(folder / name, position, best))
 
     before = 0
-    for phase in phases:
+    for phase in recipe.legs:
         epochs = range(max(before + 1, at.epoch), before + phase.epochs + 1)
         first, before = before + 1, before + phase.epochs
         if not epochs:
             continue
         freeze(model, phase.train)
-        optimizer, schedule = optimizer_for(model, recipe, phase.lr), None
+        optimizer, schedule = optimizer_for(model, recipe, phase.lr, on.fused), None
         for epoch in epochs:
             at.epoch = epoch
             model.train()
@@ -167,8 +193,8 @@ def fit(
                     optimizer.load_state_dict(held["optimizer"])
                     schedule.load_state_dict(held["schedule"])
             for inputs, targets in stream:
-                with autocast(compute, device):
-                    loss = loss_of(step_model(inputs), targets)
+                with on.autocast(device):
+                    loss = loss_of(step_model(inputs.contiguous(memory_format=on.layout)), targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

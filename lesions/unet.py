@@ -64,7 +64,7 @@ def loss(name: str, logits: Tensor, masks: Tensor) -> Tensor:
 def probabilities(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     """float32 B×H×W in 0..1 from uint8 B×3×H×W."""
     model.eval()
-    with training.autocast(compute, images.device):
+    with training.switches(compute, images.device).autocast(images.device):
         logits = forward(model, normalised(unit(images)))
     return logits.float().sigmoid()[:, 0]
 

@@ -24,11 +24,12 @@ def main() -> None:
     args = parser.parse_args()
     one = params.read(f"cross_validate.{args.run}").cross_validate
     block = params.read(f"classifiers.{one.classifier}").classifiers  # complete: with its recipe and `train`
-    compute = params.read("train", f"recipes.{block.recipe}", "compute").compute
+    chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
+    compute, slower = chosen.compute, chosen.slower.get(block.architecture, ())
 
     stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [one, block, compute], sources, training.device_name(compute)) as run:
-        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data)
+    with resume.begin(stage, [one, block, compute, slower], sources, training.device_name(compute)) as run:
+        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data, slower)
         model, found = trial.fit(stage, run)
     predictions = trial.predict(model, found.best)
     scores = experiment.summary(trial.classes, "test", predictions, found.best)

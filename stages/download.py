@@ -18,33 +18,12 @@ from lesions import archive, checksums, fetch, params
 from lesions.checksums import Checksum
 from lesions.errors import InputError, run
 from lesions.files import replacing_folder
-from lesions.isic import FILES_2020, files
+from lesions.isic import files
 from lesions.params import Data, Sample
+from lesions.source import bases
 
-OFFICIAL = (
-    "https://isic-archive.s3.amazonaws.com/challenges",
-    "https://isic-challenge-data.s3.amazonaws.com",  # until 2025
-)
 HEADS = (b"image", b"image_id", b"image_name", b"image_name_1", b"ISIC_id")  # of the tables
 DEFAULT_SAMPLE = Sample(seed=0, images=640, pairs=160)
-
-
-def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the `wanted` files of `data.source` are, below <year>/, in order of preference."""
-    if source == "isic":
-        return OFFICIAL
-    if fetch.is_url(source):
-        return (source,)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"params.yaml: data.source: {source!r} is not sample, isic, an http(s) URL or a folder's path")
-    for file in wanted:  # before gigabytes are copied
-        if not (folder / file).is_file():
-            way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
-            raise InputError(
-                f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"
-            )
-    return (str(folder),)
 
 
 def record_name(data: Data) -> str:

@@ -30,13 +30,15 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/train"))
     args = parser.parse_args()
     block = params.read(f"classifiers.{args.name}").classifiers  # complete: with what its recipe and `train` say
-    compute = params.read("train", f"recipes.{block.recipe}", "compute").compute
+    chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
+    compute, slower = chosen.compute, chosen.slower.get(block.architecture, ())
 
     fits, tables = [], []
     stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [block, compute], sources, training.device_name(compute)) as run:
+    with resume.begin(stage, [block, compute, slower], sources, training.device_name(compute)) as run:
         for seed in range(block.seed, block.seed + block.runs):
-            trial = experiment.Experiment(block.model_copy(update={"seed": seed}), block.split, compute, args.data)
+            seeded = block.model_copy(update={"seed": seed})
+            trial = experiment.Experiment(seeded, block.split, compute, args.data, slower)
             model, found = trial.fit(f"{stage}-{seed}" if block.runs > 1 else stage, run)
             tables.append(trial.predict(model, found.best))
             fits.append(found)
@@ -50,8 +52,8 @@ def main() -> None:
         {trial.scored: scores, "images": trial.sizes(), "runs": block.runs},
     )
     with replacing_folder(args.plots / args.name) as folder:
-        seeded = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
-        write_csv(folder / "history.csv", pd.concat(seeded) if block.runs > 1 else first.history)
+        histories = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
+        write_csv(folder / "history.csv", pd.concat(histories) if block.runs > 1 else first.history)
         write_csv(folder / "confusion.csv", experiment.confusion(trial.scored, predictions))
         write_csv(folder / "roc.csv", experiment.roc(trial.scored, predictions))
 

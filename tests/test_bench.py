@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import common
+from benchmarks import common, step
 from tests.conftest import ROOT
 
 EXACT = {  # what must hold on every machine
@@ -54,6 +54,16 @@ def test_a_ratio_is_the_median_of_the_rounds():
     row = common.ratio("x", np.array([2.0, 9.0, 30.0]), np.array([1.0, 3.0, 3.0]), "", "", "", at_least=3)
     assert (row.value, row.low, row.high, row.met()) == (3, 2, 10, "yes")
     assert common.ratio("x", np.array([2.0]), np.array([1.0]), "", "", "", at_most=1.5).met() == "**no**"
+
+
+def test_the_verdict_on_a_switch_is_its_mean_gain():
+    def row(value, *key):
+        return common.Row("x", "", "", value, value, value, "", key=key)
+
+    found = [row(1.7), row(0.9, "a", "fused"), row(1.2, "a", "fused"), row(0.9, "b", "fused"), row(1.1, "b", "amp")]
+    assert step.verdict(found) == "`slower: {b: [fused]}`"
+    assert step.verdict([*found, row(0.5, "a", "compile")]) == "`slower: {b: [fused], a: [compile]}`"
+    assert step.verdict(found[:1]) == "`slower: {}`"
 
 
 def test_peak_memory_is_that_of_the_command(tmp_path):

@@ -237,7 +237,7 @@ def test_the_official_bases_are_tried_in_order(serve, monkeypatch):
     old = serve(official())
     new = serve({file: content for file, content in official().items() if file.startswith("2019")})
     new.status[TRUTH_2019] = 403  # how S3 says that there is no such file
-    monkeypatch.setattr(download, "OFFICIAL", (new.url, old.url))
+    monkeypatch.setattr("lesions.source.OFFICIAL", (new.url, old.url))
     run_stage("isic")
     assert there() == official()
     assert {entry[0] for entry in old.log} == {file for file in FILES if file == TRUTH_2019 or file[:4] != "2019"}

@@ -91,7 +91,10 @@ def changed(path: str, value) -> dict:
         ("classifiers.d_snap.cycles", 1, "weights: d_snap keeps loss, accuracy, bma, snapshot_1, not snapshot_2.pt"),
         ("classifiers.d_snap.weights", "models/train/d_snap/bma.pt", "no other block of that name"),
         ("classifiers.d_crop.images", "resized/merged/classify", "disagree"),
-        ("sort.folds", 2, "expected sort.folds of 3 or more"),
+        ("sort.folds", 2, "d_crop_2.split: ham_2: expected sort.folds above 2"),
+        ("resize.isic2018.arrays.segment.fit", "crop", "segment.fit: expected squeeze"),
+        ("slower.vgg99", ["fused"], "slower.vgg99"),
+        ("slower.vgg16", ["quickly"], "slower.vgg16.0: Input should be 'channels_last', 'fused', 'amp' or 'compile'"),
         ("classifiers.vgg16.predict", ["val"], "predict: expected test among them"),
         ("classifiers.c_base.predict", ["test"], "predict: expected val among them"),
         ("classifiers.e_m0.predict", ["test"], "predict: expected train, val, test among them"),
@@ -107,6 +110,14 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message
     with pytest.raises(InputError) as caught:
         params.load(tmp_path / "params.yaml")
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_colour_method_without_settings_is_no_method(tmp_path):
+    """DVC would make a stage of it all the same."""
+    text = (ROOT / "params.yaml").read_text().replace("gray_world: {}", "gray_world: null")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"methods\.gray_world: Input should be a valid dictionary"):
+        params.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The classifiers' contract, augmentation, the feed and the training loop."""
 
+import sys
+from contextlib import nullcontext
+from importlib import import_module
 from typing import get_args
 
 import numpy as np
@@ -18,6 +21,7 @@ from lesions import (
     freezing,
     params,
     photometric,
+    resume,
     training,
     weights,
 )
@@ -189,6 +193,51 @@ def test_two_runs_give_the_same_predictions_and_another_seed_others(data, monkey
     first, again, other = (run(data, monkeypatch, seed=s)[3] for s in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not np.allclose(first.filter(like="p_"), other.filter(like="p_"))
+
+
+def test_switches_that_slow_a_network_are_off_and_change_nothing_but_rounding(data, monkeypatch):
+    monkeypatch.chdir(data)
+    fused, found, optimizer_for = [], [], training.optimizer_for
+    monkeypatch.setattr(training, "optimizer_for", lambda *a: fused.append(a[3]) or optimizer_for(*a))
+    one = block(architecture="resnet18", optimizer="sgd", augment=[], epochs=1, batch=48)  # one step
+    for slower in ((), ("channels_last", "fused")):
+        trial = experiment.Experiment(one, one.split, COMPUTE, data, slower)
+        model, fit = trial.fit("test")
+        assert model.conv1.weight.is_contiguous(memory_format=training.switches(COMPUTE, trial.device, slower).layout)
+        found.append((fit.history.to_numpy(), trial.predict(model, fit.best).filter(like="p_").to_numpy()))
+    assert fused == [True, False]
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one - other).max() < 1e-4
+
+
+def test_switches_are_what_is_asked_for_on_cuda_alone_but_for_those_that_slow():
+    both = COMPUTE.model_copy(update={"compile": True})
+    every = training.Switches(True, True, True, True)
+    assert training.switches(both, torch.device("cuda")) == every
+    assert training.switches(both, torch.device("cpu")) == training.Switches(True, True)
+    assert training.switches(both, torch.device("cuda"), ("amp", "fused")) == training.Switches(
+        True, False, False, True
+    )
+    assert training.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
+    assert every.autocast(torch.device("cpu")).fast_dtype == torch.bfloat16 and every.layout == torch.channels_last
+
+
+@pytest.mark.parametrize(("stage", "name"), [("train", "resnet101"), ("cross_validate", "residual-1")])
+def test_a_stage_trains_without_what_slows_its_network(stage, name, monkeypatch):
+    class StopError(Exception):
+        pass
+
+    def seen(block, split, compute, data, slower):
+        raise StopError(slower)
+
+    chosen = params.load().model_copy(update={"slower": {"resnet101": ("fused",), "residual": ("channels_last",)}})
+    monkeypatch.setattr(params, "load", lambda: chosen)
+    monkeypatch.setattr(experiment, "Experiment", seen)
+    monkeypatch.setattr(resume, "begin", lambda *_: nullcontext())
+    monkeypatch.setattr(sys, "argv", [stage, name])
+    with pytest.raises(StopError) as caught:
+        import_module(f"stages.{stage}").main()
+    assert caught.value.args[0] == (("fused",) if stage == "train" else ("channels_last",))
 
 
 def test_the_three_checkpoints_are_the_best_epochs(data, monkeypatch):
