@@ -45,8 +45,7 @@ def epoch(experiment: Experiment, model: torch.nn.Module, batches) -> None:
 def measured(name: str, block: params.Classifier, pixels: tuple[int, int], chosen: params.Params, size: Size) -> Row:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         data.write(Path("data"), block, measure.pixels(max(64, size.steps * block.batch) + 16, pixels))
-        slower = chosen.slower.get(block.architecture, ())
-        experiment = Experiment(block, block.split, chosen.compute, Path("data"), slower)
+        experiment = Experiment(block, block.split, chosen.compute, Path("data"), chosen.slower)
         model = experiment.model()
         images, targets = next(iter(experiment.batches(1)[1]))
         held = data.repeated((torch.randn_like(images), targets), size.steps)

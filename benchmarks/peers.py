@@ -5,7 +5,8 @@ lesions/training.py. torchvision: in the manner of its references/classification
 a core, transforms on the CPU, a loop that reads the loss at each step. timm: its create_loader, a loop that does not.
 Lightning, where it is installed (requirements.txt is without): Trainer.fit of one epoch on torchvision's loader. JPEGs
 lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml has it:
-deterministic, channels last; theirs as they come: neither. The timed epoch is training alone, no validation.
+deterministic, and channels last where `slower` does not say otherwise; theirs as they come: neither. The timed epoch is
+training alone, no validation.
 """
 
 import tempfile
@@ -154,7 +155,7 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
         pixels = np.array([np.asarray(Image.open(BytesIO(content)).convert("RGB")) for content in drawn])
         labels = data.write(Path("data"), block, pixels[np.arange(len(contents)) % DRAWN])
         write_jpegs(Path("jpegs"), contents[: case.images], labels[: case.images])
-        experiment = Experiment(block, block.split, compute, Path("data"), chosen.slower.get(case.architecture, ()))
+        experiment = Experiment(block, block.split, compute, Path("data"), chosen.slower)
         device, model = experiment.device, experiment.model()
 
         def ours() -> None:

@@ -5,9 +5,10 @@ Forward, backward and optimizer on random images that lie on the device, in the 
 fused optimizer, on CUDA bfloat16 autocast and torch.compile where asked for. First against a step without any of these
 (float32, channels first, an optimizer that goes tensor by tensor), then against the same step without one of them:
 below 1 that one slows this classifier. A switch that is off is measured too: above 1 it would be worth having.
-What `slower` should say on this machine, by the medians of this run, stands under the table.
+What `slower` should say on this machine, by this run, stands under the table.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 
@@ -63,7 +64,7 @@ def stepper(
 def measured(name: str, block: params.Classifier, pixels: tuple[int, int], asked: params.Params, size: Size):
     device, count = training.prepare(asked.compute, 0), size.batch or block.batch
     images = torch.randn(count, 3, *pixels, device=device)
-    chosen = training.switches(asked.compute, device, asked.slower.get(block.architecture, ()))
+    chosen = training.switches(asked.compute, device, asked.slower.get(device.type, {}).get(block.architecture, ()))
     there = [field.name for field in fields(Switches) if device.type == "cuda" or field.name in ON_ANY]
     turned = {switch: replace(chosen, **{switch: not getattr(chosen, switch)}) for switch in there}
     kinds = {"as trained": chosen, "plain": Switches()} | turned
@@ -78,7 +79,7 @@ def measured(name: str, block: params.Classifier, pixels: tuple[int, int], asked
 
     yield row(title, "as trained", "plain", at_least=1.0)
     for switch in there:
-        label, key = switch.replace("_", " "), (block.architecture, switch)
+        label, key = switch.replace("_", " "), (device.type, block.architecture, switch)
         if getattr(chosen, switch):
             yield row(f"– of it {label}", "as trained", switch, key=key, at_least=1.0)
         else:
@@ -94,16 +95,16 @@ def rows(size: str) -> list[Row]:
 
 
 def verdict(rows: Iterable[Row]) -> str:
-    """What `slower` of params.yaml should say: the switches that gain nothing, network by network."""
-    gains = {row.key: [] for row in rows if row.key}
+    """What `slower` of params.yaml should say of this device: by network, the switches that gain its classifiers nothing
+    on the average."""
+    gains = {}
     for row in (row for row in rows if row.key):
-        gains[row.key].append(row.value)
-    slower = {}
-    for (architecture, switch), found in gains.items():
+        gains.setdefault(row.key, []).append(row.value)
+    slower = {device: {} for device, _, _ in gains}
+    for (device, architecture, switch), found in gains.items():
         if np.mean(found) <= 1:
-            slower.setdefault(architecture, []).append(switch)
-    said = ", ".join(f"{architecture}: [{', '.join(found)}]" for architecture, found in slower.items())
-    return f"`slower: {{{said}}}`"
+            slower[device].setdefault(architecture, []).append(switch)
+    return "\n".join(f"`slower: {json.dumps({device: found})}`" for device, found in slower.items())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ the fractions that the splits aim at, and from the official sets' classes.
 """
 
 import argparse
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -91,10 +92,12 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
         seen = min(block.epoch_images or there, there)
     views = 2 * len(FLIPS) if size[0] == size[1] else len(FLIPS)
     predicted = sum(here[role] * (views if block.tta and role != "train" else 1) for role in block.predict)
+    name_of = block.architecture
+    slower = json.dumps({device: {name_of: of[name_of]} for device, of in chosen.slower.items() if name_of in of})
     work = []
     for number, leg in enumerate(block.legs):
         what = (block.architecture, size, block.batch, block.augment, block.optimizer, block.dropout, leg.train)
-        kind = Classifier(*what, chosen.slower.get(block.architecture, ()))
+        kind = Classifier(*what, slower)
         after = predicted * len(block.checkpoints) if number == 0 else 0
         work.append(Work(kind, runs * leg.epochs * seen, runs * (leg.epochs * here["val"] + after)))
     pixels = 3 * size[0] * size[1]

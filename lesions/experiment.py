@@ -1,6 +1,7 @@
 """One classifier on one split: trained, its checkpoints tested, and what came out written down."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from lesions.files import read_array, read_csv
 from lesions.images import resized
 from lesions.params import Classifier, Compute
 
+NOTHING = MappingProxyType({})
 CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
 
 
@@ -30,11 +32,12 @@ class Experiment:
     """The parts of one run: the table's rows by role, labels as numbers, images on their way to the device."""
 
     def __init__(
-        self, block: Classifier, split: str, compute: Compute, data: Path, slower: tuple[str, ...] = ()
+        self, block: Classifier, split: str, compute: Compute, data: Path, slower: dict[str, dict] = NOTHING
     ) -> None:
-        """slower: the switches that the network is faster without (params.yaml: slower)."""
-        self.block, self.split, self.compute, self.slower = block, split, compute, slower
+        """slower: the section of params.yaml."""
+        self.block, self.split, self.compute = block, split, compute
         self.device = training.prepare(compute, block.seed)
+        self.slower = slower.get(self.device.type, NOTHING).get(block.architecture, ())
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
         images = read_array(data / f"{block.images}.npy", len(self.table))

@@ -5,6 +5,7 @@ large step is measured on fewer images: time is then taken as proportional to th
 the process and the weights. On a GPU the batch is as params.yaml has it, halved until it fits.
 """
 
+import json
 import os
 import resource
 import subprocess
@@ -45,7 +46,7 @@ class Classifier:
     optimizer: str
     dropout: float
     train: str
-    slower: tuple[str, ...] = ()
+    slower: str = "{}"  # what of the section is its network's, as JSON
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,9 @@ def classifier(kind: Classifier, compute: params.Compute) -> Cost:
             runs=1, snapshots=False, tta=False, predict=("test",), architecture=kind.architecture, recipe="a",
             set="isic2019", images="images/some", split="standard", generated="none", weights="data/weights/none",
         )  # fmt: skip
-        some = experiment.Experiment(block, block.split, compute, Path(), kind.slower)
+        some = experiment.Experiment(block, block.split, compute, Path(), json.loads(kind.slower))
         model, stamps = some.model(), Stamps(some.device.type == "cuda")
-        more = {"loss_of": functional.cross_entropy, "slower": kind.slower}
+        more = {"loss_of": functional.cross_entropy, "slower": some.slower}
         trained(model, block, compute, some.device, stamps, some.batches, **more)
         rows = np.arange(2 * batch) % count
         some.probabilities(model, rows[:batch])

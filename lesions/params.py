@@ -95,7 +95,7 @@ class BenGraham(Section):
 
 
 class Methods(Section):
-    """Those that are made; null is none of them."""
+    """A method that is not made has no key."""
 
     max_rgb: Illuminant = None
     gray_world: Illuminant = None
@@ -281,8 +281,8 @@ class Params(Section):
     resize: dict[Literal["isic2019", "isic2018", "isic2017", "merged"], Resize]
     color_correct: ColorCorrect
     compute: Compute
-    keras: Keras = Keras()
-    slower: dict[Architecture, tuple[Switch, ...]] = {}
+    keras: Keras
+    slower: dict[Literal["cpu", "cuda"], dict[Architecture, tuple[Switch, ...]]]
     segment: Segment
     unet34: Unet34
     mask: Mask

@@ -63,13 +63,12 @@ def hsv(
 
 
 @cache
-def shared_out(pixels: int, device: torch.device) -> Tensor:
-    """float pixels×LEVELS: in row r, how many of r pixels the bins up to each get together, in OpenCV's steps."""
-    rows, bins = torch.arange(pixels)[:, None], torch.arange(LEVELS)
-    each, rest = rows // LEVELS, rows % LEVELS
+def shared_out(device: torch.device) -> Tensor:
+    """float LEVELS×LEVELS: in row r, how many of r that are left over the bins up to each get, in OpenCV's steps."""
+    bins = torch.arange(LEVELS, device=device)
+    rest = bins[:, None]
     step = LEVELS // rest.clamp(min=1)
-    shares = ((bins % step == 0) & (bins // step < rest)).cumsum(dim=1) + each * (bins + 1)
-    return shares.float().to(device, non_blocking=True)
+    return ((bins % step == 0) & (bins // step < rest)).cumsum(dim=1).float()
 
 
 def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
@@ -82,12 +81,14 @@ def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
     cells = functional.pad(level[:, None].float(), beyond, mode="reflect").long()
     cells = cells.view(-1, tiles, height, tiles, width).transpose(2, 3).reshape(-1, height * width)
     index = (torch.arange(len(cells), device=level.device)[:, None] * LEVELS + cells).flatten()
-    counts = torch.zeros(len(cells) * LEVELS, device=level.device)
+    counts = torch.zeros(len(cells) * LEVELS, dtype=torch.int32, device=level.device)
     counts.scatter_add_(0, index, torch.ones_like(index, dtype=counts.dtype))  # bincount would wait for the GPU
-    limit = (clip * (height * width / LEVELS)).floor().clamp(min=1)
-    below = counts.view(-1, tiles**2, LEVELS).clamp_(max=limit).cumsum_(dim=-1)
-    excess = (height * width - below[..., -1]).int().flatten()
-    below += shared_out(height * width, level.device).index_select(0, excess).view_as(below)
+    limit = (clip * (height * width / LEVELS)).int().clamp(min=1)
+    found = counts.view(-1, tiles**2, LEVELS).clamp_(max=limit).cumsum_(dim=-1)
+    excess, below = height * width - found[..., -1:], found.float()
+    if height * width > LEVELS:
+        below.addcmul_((excess // LEVELS).float(), torch.arange(1.0, LEVELS + 1, device=level.device))
+    below += shared_out(level.device).index_select(0, (excess % LEVELS).flatten()).view_as(below)
     return below.mul_((LEVELS - 1) / (height * width)).round_().flatten(1)
 
 

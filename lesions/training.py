@@ -107,7 +107,7 @@ def optimizer_for(
     """Over the parameters that are not frozen."""
     extra = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
     weights = [p for p in model.parameters() if p.requires_grad]
-    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, fused=fused, **extra)
+    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, fused=fused or None, **extra)
 
 
 def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.ndarray | None = None, images: int = 0):

@@ -25,7 +25,7 @@ def main() -> None:
     one = params.read(f"cross_validate.{args.run}").cross_validate
     block = params.read(f"classifiers.{one.classifier}").classifiers  # complete: with its recipe and `train`
     chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
-    compute, slower = chosen.compute, chosen.slower.get(block.architecture, ())
+    compute, slower = chosen.compute, chosen.slower
 
     stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
     with resume.begin(stage, [one, block, compute, slower], sources, training.device_name(compute)) as run:

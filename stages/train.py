@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     block = params.read(f"classifiers.{args.name}").classifiers  # complete: with what its recipe and `train` say
     chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
-    compute, slower = chosen.compute, chosen.slower.get(block.architecture, ())
+    compute, slower = chosen.compute, chosen.slower
 
     fits, tables = [], []
     stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)

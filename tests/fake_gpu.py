@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default: 0, aten.copy_.default: 1}  # and which argument is the source
-INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten.index_copy.default}
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten.index_copy_.default}
 CHECKED = {aten._linalg_check_errors.default}  # reads whether a decomposition went well
 PAGEABLE = 2**16  # bytes that CUDA takes from memory that is not pinned without waiting
 

@@ -60,10 +60,11 @@ def test_the_verdict_on_a_switch_is_its_mean_gain():
     def row(value, *key):
         return common.Row("x", "", "", value, value, value, "", key=key)
 
-    found = [row(1.7), row(0.9, "a", "fused"), row(1.2, "a", "fused"), row(0.9, "b", "fused"), row(1.1, "b", "amp")]
-    assert step.verdict(found) == "`slower: {b: [fused]}`"
-    assert step.verdict([*found, row(0.5, "a", "compile")]) == "`slower: {b: [fused], a: [compile]}`"
-    assert step.verdict(found[:1]) == "`slower: {}`"
+    one = [row(0.9, "cpu", "a", "fused"), row(1.2, "cpu", "a", "fused")]
+    other = [row(0.9, "cpu", "b", "fused"), row(1.1, "cpu", "b", "amp")]
+    assert step.verdict([row(0.7), *one, *other]) == '`slower: {"cpu": {"b": ["fused"]}}`'
+    assert step.verdict([*one, row(0.5, "cpu", "a", "compile")]) == '`slower: {"cpu": {"a": ["compile"]}}`'
+    assert step.verdict(one) == '`slower: {"cpu": {}}`'
 
 
 def test_peak_memory_is_that_of_the_command(tmp_path):
