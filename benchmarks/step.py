@@ -95,8 +95,8 @@ def rows(size: str) -> list[Row]:
 
 
 def verdict(rows: Iterable[Row]) -> str:
-    """What `slower` of params.yaml should say of this device: by network, the switches that gain its classifiers nothing
-    on the average."""
+    """What `slower` of params.yaml should say of this device: by network, the switches that gain nothing on the average
+    of its classifiers."""
     gains = {}
     for row in (row for row in rows if row.key):
         gains.setdefault(row.key, []).append(row.value)

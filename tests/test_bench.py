@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import common, step
+from lesions import params
 from tests.conftest import ROOT
 
 EXACT = {  # what must hold on every machine
@@ -65,6 +67,14 @@ def test_the_verdict_on_a_switch_is_its_mean_gain():
     assert step.verdict([row(0.7), *one, *other]) == '`slower: {"cpu": {"b": ["fused"]}}`'
     assert step.verdict([*one, row(0.5, "cpu", "a", "compile")]) == '`slower: {"cpu": {"a": ["compile"]}}`'
     assert step.verdict(one) == '`slower: {"cpu": {}}`'
+
+
+def test_params_yaml_says_what_the_page_found():
+    """By its table, not by belief: after `make bench ONLY=step` its last line belongs into params.yaml."""
+    said = re.search(r"^`slower: (.*)`$", (ROOT / bench.PAGE).read_text(encoding="utf-8"), re.M)
+    (device, found) = json.loads(said[1]).popitem()
+    asked = params.load(ROOT / "params.yaml").slower[device]
+    assert {name: list(switches) for name, switches in asked.items()} == found
 
 
 def test_peak_memory_is_that_of_the_command(tmp_path):
