@@ -92,11 +92,11 @@ def classified(name: str, block: params.Classifier, chosen: params.Params, count
         seen = min(block.epoch_images or there, there)
     views = 2 * len(FLIPS) if size[0] == size[1] else len(FLIPS)
     predicted = sum(here[role] * (views if block.tta and role != "train" else 1) for role in block.predict)
-    name_of = block.architecture
-    slower = json.dumps({device: {name_of: of[name_of]} for device, of in chosen.slower.items() if name_of in of})
+    network = block.architecture
+    slower = json.dumps({device: {network: of[network]} for device, of in chosen.slower.items() if network in of})
     work = []
     for number, leg in enumerate(block.legs):
-        what = (block.architecture, size, block.batch, block.augment, block.optimizer, block.dropout, leg.train)
+        what = (network, size, block.batch, block.augment, block.optimizer, block.dropout, leg.train)
         kind = Classifier(*what, slower)
         after = predicted * len(block.checkpoints) if number == 0 else 0
         work.append(Work(kind, runs * leg.epochs * seen, runs * (leg.epochs * here["val"] + after)))
