@@ -59,4 +59,4 @@ def test_the_lock_is_of_one_run():
 
 
 def test_dvc_yaml_stays_short():
-    assert len((dag.ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 200
+    assert len((dag.ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) < 200
