@@ -64,7 +64,7 @@ def stepper(
 def measured(name: str, block: params.Classifier, pixels: tuple[int, int], asked: params.Params, size: Size):
     device, count = training.prepare(asked.compute, 0), size.batch or block.batch
     images = torch.randn(count, 3, *pixels, device=device)
-    chosen = training.switches(asked.compute, device, asked.slower.get(device.type, {}).get(block.architecture, ()))
+    chosen = training.switches(asked.compute, device, asked.slower, block.architecture)
     there = [field.name for field in fields(Switches) if device.type == "cuda" or field.name in ON_ANY]
     turned = {switch: replace(chosen, **{switch: not getattr(chosen, switch)}) for switch in there}
     kinds = {"as trained": chosen, "plain": Switches()} | turned

@@ -17,7 +17,7 @@ from lesions.errors import InputError
 from lesions.feed import unit
 from lesions.per_image import apply_
 from lesions.photometric import PHOTOMETRIC
-from lesions.warps import WARPS
+from lesions.warps import WARPS, still
 
 Step = tuple[tuple[str, ...], float]  # one of these transforms, each as likely, with this probability for an image
 
@@ -61,8 +61,9 @@ def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str,
 
 
 def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """`x` at the points of `grid`, reflected at its border; integers are rounded."""
-    found = functional.grid_sample(x.float(), grid, mode=mode, padding_mode="reflection", align_corners=False)
+    """`x` at the points of `grid` (lesions/warps.py), reflected at its border; integers are rounded."""
+    places = grid.permute(0, 2, 3, 1)
+    found = functional.grid_sample(x.float(), places, mode=mode, padding_mode="reflection", align_corners=False)
     return (found if x.is_floating_point() else found.round_()).to(x.dtype)
 
 
@@ -86,8 +87,7 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
     warps = steps(names, WARPS)
     if not warps:
         return batch
-    still = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
-    grid = functional.affine_grid(still, [len(images), 1, *images.shape[-2:]], align_corners=False)
+    grid = still(len(images), *images.shape[-2:], images.device)
     for step in reversed(warps):  # from the result back to the source
         for name, index in drawn(step, len(images), generator):
             grid = apply_(partial(WARPS[name], generator=generator), grid, index)

@@ -1,7 +1,6 @@
 """One classifier on one split: trained, its checkpoints tested, and what came out written down."""
 
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from lesions.files import read_array, read_csv
 from lesions.images import resized
 from lesions.params import Classifier, Compute
 
-NOTHING = MappingProxyType({})
 CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
 
 
@@ -32,12 +30,11 @@ class Experiment:
     """The parts of one run: the table's rows by role, labels as numbers, images on their way to the device."""
 
     def __init__(
-        self, block: Classifier, split: str, compute: Compute, data: Path, slower: dict[str, dict] = NOTHING
+        self, block: Classifier, split: str, compute: Compute, data: Path, slower: training.Slower = training.NOTHING
     ) -> None:
-        """slower: the section of params.yaml."""
-        self.block, self.split, self.compute = block, split, compute
+        self.block, self.split = block, split
         self.device = training.prepare(compute, block.seed)
-        self.slower = slower.get(self.device.type, NOTHING).get(block.architecture, ())
+        self.on = training.switches(compute, self.device, slower, block.architecture)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
         images = read_array(data / f"{block.images}.npy", len(self.table))
@@ -88,9 +85,9 @@ class Experiment:
             return model(images).softmax(dim=1)
 
         size, parts = 2 * self.block.batch, []
-        layout = training.switches(self.compute, self.device, self.slower).layout
         for start in range(0, len(rows), size):
-            images = normalised(unit(self.feed.batch(rows[start : start + size]))).contiguous(memory_format=layout)
+            images = normalised(unit(self.feed.batch(rows[start : start + size])))
+            images = images.contiguous(memory_format=self.on.layout)
             parts.append(tta.averaged(predict, images) if turned else predict(images))
         return torch.cat(parts).cpu().numpy()
 
@@ -112,9 +109,8 @@ class Experiment:
     def fit(self, name: str, run: resume.Run | None = None) -> tuple[nn.Module, training.Fit]:
         model = self.model()
         found = training.fit(
-            model, self.block, self.compute, self.device, batches=self.batches, loss_of=functional.cross_entropy,
-            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots,
-            slower=self.slower, run=run,
+            model, self.block, self.on, self.device, batches=self.batches, loss_of=functional.cross_entropy,
+            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
         )  # fmt: skip
         return model, found
 

@@ -185,7 +185,7 @@ def bytes_of(state: dict) -> float:
     return float(sum(value.numel() * value.element_size() for value in state.values()))
 
 
-def trained(model, recipe: params.Optimisation, compute: params.Compute, device, stamps: Stamps, batches, **more):
+def trained(model, recipe: params.Optimisation, on, device, stamps: Stamps, batches, loss_of):
     """A few steps of lesions.training's own loop."""
     from lesions import training
 
@@ -194,8 +194,9 @@ def trained(model, recipe: params.Optimisation, compute: params.Compute, device,
         return count, stamps.over(stream)
 
     training.fit(
-        model, recipe, compute, device, batches=few, validate=lambda _: {"loss": 0.0}, keep=(), name="estimate", **more
-    )
+        model, recipe, on, device, batches=few, loss_of=loss_of, validate=lambda _: {"loss": 0.0}, keep=(),
+        name="estimate",
+    )  # fmt: skip
 
 
 def recipe_of(kind: Classifier | UNet, batch: int) -> params.Optimisation:
@@ -230,8 +231,7 @@ def classifier(kind: Classifier, compute: params.Compute) -> Cost:
         )  # fmt: skip
         some = experiment.Experiment(block, block.split, compute, Path(), json.loads(kind.slower))
         model, stamps = some.model(), Stamps(some.device.type == "cuda")
-        more = {"loss_of": functional.cross_entropy, "slower": some.slower}
-        trained(model, block, compute, some.device, stamps, some.batches, **more)
+        trained(model, block, some.on, some.device, stamps, some.batches, functional.cross_entropy)
         rows = np.arange(2 * batch) % count
         some.probabilities(model, rows[:batch])
         begun = stamps.now()
@@ -254,7 +254,8 @@ def unet(kind: UNet, compute: params.Compute) -> Cost:
         stamps, model = Stamps(device.type == "cuda"), unet.build(kind.encoder)
         rows = {"train": np.arange(batch * STEPS) % count, "val": np.arange(2 * batch) % count}
         pairs = Pairs(Path("some.npy"), rows, count, device)
-        trained(model, recipe, compute, device, stamps, partial(pairs.batches, recipe), loss_of=loss_of(kind.loss))
+        on = training.switches(compute, device)
+        trained(model, recipe, on, device, stamps, partial(pairs.batches, recipe), loss_of(kind.loss))
         begun = stamps.now()
         pairs.score(model, "val", recipe, kind.loss, compute)
         return stamps, (stamps.now() - begun) / len(rows["val"]), bytes_of(model.state_dict())

@@ -12,8 +12,19 @@ def uniform(like: Tensor, generator: torch.Generator, low: float, high: float) -
     return values.to(like.device, non_blocking=True)[:, None, None, None]
 
 
+def mapped(planes: Tensor, matrix: Tensor) -> Tensor:
+    """B×K×H×W times the matrix of its image, or of all, B×K×C or 1×K×C: B×C×H×W. For a small K: bmm takes 2 to 9 times
+    as long on a CPU, and on a GPU it may round to TF32."""
+    first, *others = planes.split(1, dim=1)
+    row, *rows = matrix[..., None, None].unbind(dim=1)
+    found = first * row
+    for plane, row in zip(others, rows, strict=True):
+        found.addcmul_(plane, row)
+    return found
+
+
 def selected(x: Tensor, index: Tensor) -> Tensor:
-    """x[index], for B×C×H×W or B×H×W×C dense in memory; index_select is 2 to 20 × as fast there on a CPU."""
+    """x[index], for B×C×H×W dense in memory, channels last too; index_select is 2 to 20 × as fast there on a CPU."""
     if x.is_contiguous():
         return x.index_select(0, index)
     return x.movedim(1, -1).index_select(0, index).movedim(-1, 1)

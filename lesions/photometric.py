@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesions.feed import constant
-from lesions.per_image import apply_, uniform
+from lesions.per_image import apply_, mapped, uniform
 
 LIGHTING = 0.2  # brightness and contrast change by up to this part
 BLUR = 5  # pixels: the side of every blur kernel
@@ -132,14 +132,14 @@ def lightened(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     L* = 116 f(Y) − 16, a* and b* are differences of f(X), f(Y), f(Z): the same amount is added to all three.
     """
     xyz = torch.tensor(XYZ)
-    xyz = xyz / xyz.sum(dim=1, keepdim=True)  # white is (1, 1, 1)
+    xyz = (xyz / xyz.sum(dim=1, keepdim=True)).mT[None]  # white is (1, 1, 1)
     xyz, back = (matrix.to(images.device, non_blocking=True) for matrix in (xyz, xyz.inverse()))
     linear = joined(images, 0.04045, lambda x: x.div_(12.92), lambda x: power_(x.add_(0.055).div_(1.055), 2.4))
-    t = torch.einsum("ij,bjhw->bihw", xyz, linear)
+    t = mapped(linear, xyz)
     f = joined(t, EDGE**3, lambda t: t.div_(3 * EDGE**2).add_(4 / 29), lambda t: power_(t, 1 / 3))
     f += change(116 * f[:, 1] - 16)[:, None] / 116
     t = joined(f, EDGE, lambda f: f.sub_(4 / 29).mul_(3 * EDGE**2), lambda f: f.pow_(3))
-    linear = torch.einsum("ij,bjhw->bihw", back, t).clamp_(0, 1)
+    linear = mapped(t, back).clamp_(0, 1)
     return joined(linear, 0.0031308, lambda x: x.mul_(12.92), lambda x: power_(x, 1 / 2.4).mul_(1.055).sub_(0.055))
 
 

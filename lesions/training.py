@@ -3,11 +3,13 @@
 What is trained, on which batches and how it is validated are given; classifiers and the U-Net share it.
 """
 
+import ctypes
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -23,9 +25,12 @@ from lesions.params import Compute, Optimisation, Unet34
 from lesions.schedules import cycle_ends, schedule_for
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "auroc": True, "jaccard": True}
 
 Batches = Iterable[tuple[Tensor, Tensor]]
+Slower = Mapping[str, Mapping[str, tuple[str, ...]]]  # device → network → switches: the section of params.yaml
+NOTHING: Mapping = MappingProxyType({})
 
 
 @dataclass
@@ -65,7 +70,19 @@ def prepare(compute: Compute, seed: int) -> torch.device:
     torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not compute.deterministic
-    return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def keep_freed_memory() -> None:
+    """What a step frees stays with this process. glibc would hand large tensors back to the system, which gives them
+    anew to the next step page by page, each one cleared first: a tenth of a step, a third of AlexNet's."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def device_name(compute: Compute) -> str:
@@ -94,11 +111,11 @@ class Switches:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
 
 
-def switches(compute: Compute, device: torch.device, slower: tuple[str, ...] = ()) -> Switches:
-    """All that `compute` asks for, amp and compile on CUDA only, but those that are `slower` for the network."""
-    cuda = device.type == "cuda"
+def switches(compute: Compute, device: torch.device, slower: Slower = NOTHING, network: str = "") -> Switches:
+    """All that `compute` asks for, amp and compile on CUDA only, but those that `slower` says of this network here."""
+    cuda, off = device.type == "cuda", slower.get(device.type, NOTHING).get(network, ())
     asked = {"channels_last": True, "fused": True, "amp": compute.amp and cuda, "compile": compute.compile and cuda}
-    return Switches(**{name: on and name not in slower for name, on in asked.items()})
+    return Switches(**{name: on and name not in off for name, on in asked.items()})
 
 
 def optimizer_for(
@@ -132,7 +149,7 @@ def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
 def fit(
     model: nn.Module,
     recipe: Optimisation,
-    compute: Compute,
+    on: Switches,
     device: torch.device,
     *,
     batches: Callable[[int, int], tuple[int, Batches]],
@@ -142,7 +159,6 @@ def fit(
     name: str,
     watch: Callable[[nn.Module], dict[str, float]] = lambda model: {},
     snapshots: bool = False,
-    slower: tuple[str, ...] = (),
     run: resume.Run | None = None,
 ) -> Fit:
     """Train `model` through the legs of `recipe`.
@@ -150,11 +166,10 @@ def fit(
     batches(epoch, start): how many an epoch has, and the (inputs, targets) from number `start` on, on the device.
     loss_of(outputs, targets): a scalar. validate(model): metrics by name, of which `keep` says whose best states to
     keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
-    too, as snapshot_1 …. slower: the switches that this network is faster without. name: the stage, for the progress
-    bar and the TensorBoard log in runs/. run: where checkpoints go, under `name`, and where a killed training goes on
-    from; it ends as if it had not been. Raises InputError if the loss or a weight is no longer finite.
+    too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
+    go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
+    loss or a weight is no longer finite.
     """
-    on = switches(compute, device, slower)
     model.to(device, memory_format=on.layout)
     step_model = torch.compile(model) if on.compile else model
     total = sum(phase.epochs for phase in recipe.legs)

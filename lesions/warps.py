@@ -1,7 +1,8 @@
 """Geometric augmentation: where in the source each point of the result lies.
 
-A warp takes and gives float B×H×W×2: (x, y) in −1..1 from border to border, as torch's grid_sample has it. So warps
-compose, and all of an image's are one resampling. Ranges and their sources: lesions/augment.py.
+A warp takes and gives float B×2×H×W: a plane of x and one of y, in −1..1 from border to border (grid_sample wants them
+last; in planes a CPU computes with them several times as fast). So warps compose, and all of an image's are one
+resampling. Ranges and their sources: lesions/augment.py.
 """
 
 import math
@@ -12,17 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesions.per_image import uniform
+from lesions.per_image import mapped, uniform
 
 
-def mapped(grid: Tensor, matrix: Tensor) -> Tensor:
-    """(x, y) times its image's matrix, B×2×2: one pass where a formula for x and one for y take ten."""
-    return (grid.flatten(1, 2) @ matrix).view_as(grid)
+def still(count: int, height: int, width: int, device: torch.device) -> Tensor:
+    """The grid that leaves images as they are: the centres of their pixels."""
+    y, x = ((2 * torch.arange(size, device=device) + 1) / size - 1 for size in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy")).repeat(count, 1, 1, 1)
 
 
 def turned(grid: Tensor, angle: Tensor) -> Tensor:
     """The image turned clockwise by `angle` (radians, B×1×1×1), in pixels: hence the aspect."""
-    cos, sin, aspect = angle.cos(), angle.sin(), grid.shape[2] / grid.shape[1]
+    cos, sin, aspect = angle.cos(), angle.sin(), grid.shape[3] / grid.shape[2]
     return mapped(grid, torch.cat([cos, -sin * aspect, sin / aspect, cos], dim=-1).view(-1, 2, 2))
 
 
@@ -34,7 +36,7 @@ def rotate(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
 def zoom(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
     """Into any region of the image, 1 to `limit` times as large."""
     scale = uniform(grid, generator, 1, limit)
-    region = torch.cat([uniform(grid, generator, -1, 1) for _ in range(2)], dim=-1)
+    region = torch.cat([uniform(grid, generator, -1, 1) for _ in range(2)], dim=1)
     return grid / scale + region * (1 - 1 / scale)
 
 
@@ -47,13 +49,13 @@ def shift_scale_rotate(
     """
     angle = uniform(grid, generator, -math.radians(rotation), math.radians(rotation))
     factor = uniform(grid, generator, 1 - scale, 1 + scale)
-    moved = torch.cat([uniform(grid, generator, -2 * shift, 2 * shift) for _ in range(2)], dim=-1)
+    moved = torch.cat([uniform(grid, generator, -2 * shift, 2 * shift) for _ in range(2)], dim=1)
     return turned(grid - moved, angle) / factor
 
 
 def bent(grid: Tensor, k: Tensor) -> Tensor:
     """OpenCV's lens model: a point at p (1 = a whole side) lies in the source at p (1 + k r² + k r⁴)."""
-    square = (grid / 2).square().sum(dim=-1, keepdim=True)
+    square = (grid / 2).square().sum(dim=1, keepdim=True)
     return grid * (1 + k * square + k * square.square())
 
 
@@ -64,12 +66,12 @@ def optical(grid: Tensor, generator: torch.Generator, limit: float = 1.0) -> Ten
 
 def grid_distortion(grid: Tensor, generator: torch.Generator, cells: int = 5, limit: float = 1.0) -> Tensor:
     """Each of `cells` columns and rows shows a strip of the source 1 ± limit times as wide as itself."""
-    widths = 1 + limit * (2 * torch.rand(len(grid), cells, 2, generator=generator) - 1)
-    starts = widths.cumsum(dim=1) - widths
+    widths = 1 + limit * (2 * torch.rand(len(grid), 2, cells, generator=generator) - 1)
+    starts = widths.cumsum(dim=2) - widths
     place = (grid + 1) / 2 * cells
     cell = place.floor().clamp(0, cells - 1)
-    index = cell.long().flatten(1, 2)
-    width, start = (x.to(grid.device, non_blocking=True).gather(1, index).view_as(grid) for x in (widths, starts))
+    index = cell.long().flatten(2)
+    width, start = (x.to(grid.device, non_blocking=True).gather(2, index).view_as(grid) for x in (widths, starts))
     return (start + (place - cell) * width) / cells * 2 - 1
 
 
@@ -86,9 +88,9 @@ def elastic(
     corners, points = noise.to(grid.device, non_blocking=True).split((3, lattice**2), dim=1)
     a, b, c = (affine * corners).unbind(dim=1)  # B×2 at (r, r), (r, −r), (−r, −r)
     matrix = torch.stack([b - c, a - b], dim=1) * 3 / 4  # in parts of 2 r, r = 2/3
-    moves = (field * points).view(-1, lattice, lattice, 2).permute(0, 3, 1, 2)
-    smooth = functional.grid_sample(moves, grid, mode="bicubic", padding_mode="reflection", align_corners=True)
-    return mapped(grid, matrix).add_(grid).add_((a + c)[:, None, None] / 2).add_(smooth.permute(0, 2, 3, 1))
+    moves, places = (field * points).view(-1, lattice, lattice, 2).permute(0, 3, 1, 2), grid.permute(0, 2, 3, 1)
+    smooth = functional.grid_sample(moves, places, mode="bicubic", padding_mode="reflection", align_corners=True)
+    return mapped(grid, matrix).add_(grid).add_((a + c)[..., None, None] / 2).add_(smooth)
 
 
 WARPS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {

@@ -65,9 +65,9 @@ def main() -> None:
     sources = [table_path, args.data / "resized/isic2018", weights]
     with resume.begin("segment", [recipe, compute], sources, training.device_name(compute)) as run:
         found = training.fit(
-            model, recipe, compute, device, batches=partial(pairs.batches, recipe), loss_of=loss_of(recipe.loss),
-            validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute), keep=CHECKPOINTS,
-            name="segment", run=run,
+            model, recipe, training.switches(compute, device), device, batches=partial(pairs.batches, recipe),
+            loss_of=loss_of(recipe.loss), validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute),
+            keep=CHECKPOINTS, name="segment", run=run,
         )  # fmt: skip
 
     scores, tables = {}, []

@@ -51,7 +51,7 @@ def grow(
     )
     leg = params.Phase(epochs=phase.epochs, lr=rate, train=phase.train)
     found = training.fit(
-        model, recipe.model_copy(update={"phases": (leg,)}), compute, device,
+        model, recipe.model_copy(update={"phases": (leg,)}), training.switches(compute, device), device,
         batches=partial(pairs.batches, recipe), loss_of=loss, keep=CHECKPOINTS, name=name, run=run,
         validate=lambda model: pairs.validate(model, recipe, setting.loss, compute),
     )  # fmt: skip

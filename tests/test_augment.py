@@ -29,7 +29,12 @@ def smooth(count: int = 6, size: int = SIZE, seed: int = 0) -> Tensor:
 def points(height: int = SIZE, width: int = SIZE, count: int = 1) -> Tensor:
     """The grid that leaves images as they are: centres of pixels."""
     y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(count, -1, -1, -1)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy")).expand(count, -1, -1, -1)
+
+
+def places(*xy: tuple[float, float]) -> Tensor:
+    """A grid of these points in one row: float 1×2×1×n."""
+    return torch.tensor(xy).T[None, :, None]
 
 
 def one(value: float) -> Tensor:
@@ -162,7 +167,18 @@ def test_what_is_augmented_is_left_as_it_was(layout):
         assert per_image.selected(images, index).is_contiguous(memory_format=layout)
 
 
+def test_a_matrix_times_planes_is_einsum():
+    for channels, given in ((2, 3), (3, 1)):  # of each image; of all
+        planes, matrix = torch.randn(3, channels, 5, 7), torch.randn(given, channels, 4)
+        expected = torch.einsum("bkhw,bkc->bchw", planes, matrix.expand(3, -1, -1))
+        assert torch.allclose(per_image.mapped(planes, matrix), expected, atol=1e-5)
+
+
 class TestGeometric:
+    def test_the_still_grid_is_torchs(self):
+        same = torch.nn.functional.affine_grid(torch.eye(2, 3).expand(2, 2, 3), [2, 1, 20, 48], align_corners=False)
+        assert torch.allclose(warps.still(2, 20, 48, same.device), same.permute(0, 3, 1, 2), atol=1e-6)
+
     def warped(self, function, images, seed=0, **limits):
         grid = function(points(*images.shape[-2:], len(images)), generator(seed), **limits)
         return augment.sampled(images, grid, "bilinear")
@@ -191,59 +207,58 @@ class TestGeometric:
     def test_oblong_images_are_turned_without_shear(self):
         """A distance in pixels is what it was."""
         grid = warps.turned(points(16, 48), one(0.7))
-        for axis in (1, 2):
-            steps = grid.diff(dim=axis) * torch.tensor([24.0, 8.0])
-            assert torch.allclose(steps.norm(dim=-1), torch.ones(steps.shape[:-1]), atol=1e-5)
+        for axis in (2, 3):
+            steps = grid.diff(dim=axis) * torch.tensor([24.0, 8.0])[:, None, None]
+            assert torch.allclose(steps.norm(dim=1), torch.ones_like(steps[:, 0]), atol=1e-5)
 
     def test_angles_fill_their_range(self):
         for name, limit in (("rotate180", 180), ("rotate44", 44), ("rotate35", 35)):
-            grid = augment.WARPS[name](torch.tensor([1.0, 0.0]).expand(500, 1, 1, 2), generator())
-            angles = torch.rad2deg(torch.atan2(grid[..., 1], grid[..., 0]))
+            grid = augment.WARPS[name](places((1.0, 0.0)).expand(500, 2, 1, 1), generator())
+            angles = torch.rad2deg(torch.atan2(grid[:, 1], grid[:, 0]))
             assert limit * 0.97 < angles.max() <= limit and -limit <= angles.min() < -0.97 * limit
 
     def test_zoom_shows_a_part_of_the_image_of_any_place(self):
         for name, limit in (("zoom", 1.3), ("zoom105", 1.05)):
-            corners = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).expand(500, 1, 2, 2)
-            low, high = augment.WARPS[name](corners, generator()).unbind(dim=2)
+            corners = places((-1.0, -1.0), (1.0, 1.0)).expand(500, 2, 1, 2)
+            low, high = augment.WARPS[name](corners, generator()).unbind(dim=3)
             assert low.min() >= -1 - 1e-6 and high.max() <= 1 + 1e-6
             scale = 2 / (high - low)
             assert scale.min() >= 1 - 1e-5 and 0.97 * limit < scale.max() <= limit + 1e-5
-            middle = ((low + high) / 2)[:, 0]
+            middle = ((low + high) / 2)[..., 0]
             assert (middle[:, 0] * middle[:, 1] > 0).float().mean() < 0.65  # x and y are independent
 
     def test_shift_scale_rotate_stays_within_its_limits(self):
-        grid = warps.shift_scale_rotate(torch.zeros(500, 1, 1, 2), generator(), scale=0, rotation=0)
+        grid = warps.shift_scale_rotate(torch.zeros(500, 2, 1, 1), generator(), scale=0, rotation=0)
         assert 0.19 < grid.abs().max() <= 0.2  # a tenth of a side that is 2 wide
-        ends = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).expand(500, 2, 2, 2)
+        ends = places((0.0, 0.0), (1.0, 0.0)).expand(500, 2, 2, 2)
         turned = warps.shift_scale_rotate(ends, generator())
-        arrow = (turned[:, 0, 1] - turned[:, 0, 0]).double()
+        arrow = (turned[:, :, 0, 1] - turned[:, :, 0, 0]).double()
         scale, angle = 1 / arrow.norm(dim=-1), torch.rad2deg(torch.atan2(arrow[:, 1], arrow[:, 0]))
         assert 0.9 - 1e-5 <= scale.min() < 0.91 and 1.09 < scale.max() <= 1.1 + 1e-5
         assert 14.5 < angle.abs().max() <= 15 + 1e-4
 
     def test_the_lens_leaves_the_centre_and_moves_the_border_by_its_formula(self):
-        ends = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [1.0, 1.0]]).view(1, 1, 4, 2)
-        moved = warps.bent(ends, one(0.5))[0, 0]
+        moved = warps.bent(places((0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (1.0, 1.0)), one(0.5))
         side, corner = 1 + 0.5 * (0.25 + 0.25**2), 1 + 0.5 * (0.5 + 0.5**2)  # r² of a side's middle ¼, of a corner ½
-        assert torch.allclose(moved, torch.tensor([[0.0, 0.0], [side, 0.0], [0.0, -side], [corner, corner]]))
+        assert torch.allclose(moved, places((0.0, 0.0), (side, 0.0), (0.0, -side), (corner, corner)))
 
     def test_the_distorted_grid_is_monotone_and_starts_at_the_border(self):
         """The source position as a running sum of strip widths, for the first column and row."""
         grid = warps.grid_distortion(points(40, 40, 3), generator())
-        for axis, line in ((0, grid[:, 0, :, 0]), (1, grid[:, :, 0, 1])):
-            widths = 2 * torch.rand(3, 5, 2, generator=generator())[..., axis]
+        for axis, line in ((0, grid[:, 0, 0]), (1, grid[:, 1, :, 0])):
+            widths = 2 * torch.rand(3, 2, 5, generator=generator())[:, axis]
             fine = widths.repeat_interleave(8, dim=1) / 20  # 8 pixels a strip, 2 / 40 wide at width 1
             edges = fine.cumsum(dim=1) - 1
             assert torch.allclose(line, edges - fine / 2, atol=1e-5)
 
     def test_elastic_moves_three_points_by_the_affine_part_and_bends_little(self):
-        ends = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]) * 2 / 3
-        moves = warps.elastic(ends.expand(200, 1, 3, 2), generator(), field=0) - ends
+        ends = places((1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)) * 2 / 3
+        moves = warps.elastic(ends.expand(200, 2, 1, 3), generator(), field=0) - ends
         limit = 2 * 50 / 512
         assert 0.98 * limit < moves.abs().max() <= limit + 1e-6
         bend = warps.elastic(points(count=50), generator(), affine=0) - points(count=50)
         assert 0 < bend.abs().max() < 2 * 2 * 3 / 512  # bicubic overshoots the lattice a little
-        second = bend[:, :, 2:] - 2 * bend[:, :, 1:-1] + bend[:, :, :-2]
+        second = bend[..., 2:] - 2 * bend[..., 1:-1] + bend[..., :-2]
         assert second.abs().max() < bend.abs().max()  # smooth
 
     def test_warps_are_composed_in_the_order_of_their_names(self):

@@ -77,9 +77,8 @@ def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     monkeypatch.setattr(model, "to", lambda *_, **__: model)  # it is there
     with pytest.raises(EnoughError):
-        training.fit(
-            model, recipe, compute, CUDA, batches=few, loss_of=loss, validate=lambda _: {}, keep=(), name="gpu"
-        )
+        on = training.switches(compute, CUDA)
+        training.fit(model, recipe, on, CUDA, batches=few, loss_of=loss, validate=lambda _: {}, keep=(), name="gpu")
     return len(awaited)
 
 

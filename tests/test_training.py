@@ -1,5 +1,7 @@
 """The classifiers' contract, augmentation, the feed and the training loop."""
 
+import ctypes
+import resource
 import sys
 from contextlib import nullcontext
 from importlib import import_module
@@ -203,12 +205,27 @@ def test_switches_that_slow_a_network_are_off_and_change_nothing_but_rounding(da
     for slower in ((), ("channels_last", "fused")):
         both = {"cpu": {"resnet18": slower, "resnet50": ("fused",)}, "cuda": {"resnet18": ("fused",)}}
         trial = experiment.Experiment(one, one.split, COMPUTE, data, both)
+        assert trial.on == training.Switches(channels_last=not slower, fused=not slower)
         model, fit = trial.fit("test")
-        assert model.conv1.weight.is_contiguous(memory_format=training.switches(COMPUTE, trial.device, slower).layout)
+        assert model.conv1.weight.is_contiguous(memory_format=trial.on.layout)
         found.append((fit.history.to_numpy(), trial.predict(model, fit.best).filter(like="p_").to_numpy()))
     assert fused == [True, False]
     for one, other in zip(*found, strict=True):
         assert np.abs(one - other).max() < 1e-4
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc alone has it")
+def test_memory_that_a_step_frees_serves_the_next():
+    """Pages are given to the process once, not at each step anew."""
+    training.prepare(COMPUTE, 0)
+
+    def pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MB: 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages()
+    assert max(pages() for _ in range(3)) < 100
 
 
 def test_switches_are_what_is_asked_for_on_cuda_alone_but_for_those_that_slow():
@@ -216,9 +233,10 @@ def test_switches_are_what_is_asked_for_on_cuda_alone_but_for_those_that_slow():
     every = training.Switches(True, True, True, True)
     assert training.switches(both, torch.device("cuda")) == every
     assert training.switches(both, torch.device("cpu")) == training.Switches(True, True)
-    assert training.switches(both, torch.device("cuda"), ("amp", "fused")) == training.Switches(
-        True, False, False, True
-    )
+    slower = {"cuda": {"alexnet": ("amp", "fused")}, "cpu": {"alexnet": ("channels_last",)}}
+    found = [training.switches(both, torch.device(device), slower, "alexnet") for device in ("cuda", "cpu")]
+    assert found == [training.Switches(True, False, False, True), training.Switches(False, True)]
+    assert training.switches(both, torch.device("cuda"), slower, "resnet18") == every
     assert training.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
     assert every.autocast(torch.device("cpu")).fast_dtype == torch.bfloat16 and every.layout == torch.channels_last
 
