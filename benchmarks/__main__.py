@@ -18,7 +18,7 @@ from benchmarks import common
 from lesions.errors import run
 from lesions.files import replacing
 
-NAMES = ("prepare", "step", "feed", "peers", "gan", "startup", "dag", "jobs")
+NAMES = ("prepare", "step", "memory", "feed", "peers", "gan", "startup", "dag", "jobs")
 PAGE = "docs/results/bench.md"
 INTRO = """# How fast
 

@@ -37,7 +37,7 @@ HEAVY, PAPERS = "e_m7", (256, 256)
 
 def epoch(experiment: Experiment, model: torch.nn.Module, batches) -> None:
     training.fit(
-        model, experiment.block, experiment.on, experiment.device, batches=batches, validate=lambda model: {},
+        model, experiment.block, experiment.switches, experiment.device, batches=batches, validate=lambda model: {},
         loss_of=functional.cross_entropy, keep=(), name="bench",
     )  # fmt: skip
 

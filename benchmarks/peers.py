@@ -5,8 +5,9 @@ lesions/training.py. torchvision: in the manner of its references/classification
 a core, transforms on the CPU, a loop that reads the loss at each step. timm: its create_loader, a loop that does not.
 Lightning, where it is installed (requirements.txt is without): Trainer.fit of one epoch on torchvision's loader. JPEGs
 lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml has it:
-deterministic, and channels last where `slower` does not say otherwise; theirs as they come: neither. The timed epoch is
-training alone, no validation.
+deterministic, and channels last where `slower` does not say otherwise; theirs as they come: neither. What is a
+process's, threads and memory that is kept (benchmarks/memory.py), all of them have. The timed epoch is training alone,
+no validation.
 """
 
 import tempfile

@@ -34,7 +34,7 @@ class Experiment:
     ) -> None:
         self.block, self.split = block, split
         self.device = training.prepare(compute, block.seed)
-        self.on = training.switches(compute, self.device, slower, block.architecture)
+        self.switches = training.switches(compute, self.device, slower, block.architecture)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
         images = read_array(data / f"{block.images}.npy", len(self.table))
@@ -87,7 +87,7 @@ class Experiment:
         size, parts = 2 * self.block.batch, []
         for start in range(0, len(rows), size):
             images = normalised(unit(self.feed.batch(rows[start : start + size])))
-            images = images.contiguous(memory_format=self.on.layout)
+            images = images.contiguous(memory_format=self.switches.layout)
             parts.append(tta.averaged(predict, images) if turned else predict(images))
         return torch.cat(parts).cpu().numpy()
 
@@ -109,7 +109,7 @@ class Experiment:
     def fit(self, name: str, run: resume.Run | None = None) -> tuple[nn.Module, training.Fit]:
         model = self.model()
         found = training.fit(
-            model, self.block, self.on, self.device, batches=self.batches, loss_of=functional.cross_entropy,
+            model, self.block, self.switches, self.device, batches=self.batches, loss_of=functional.cross_entropy,
             validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
         )  # fmt: skip
         return model, found

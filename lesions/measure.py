@@ -185,7 +185,7 @@ def bytes_of(state: dict) -> float:
     return float(sum(value.numel() * value.element_size() for value in state.values()))
 
 
-def trained(model, recipe: params.Optimisation, on, device, stamps: Stamps, batches, loss_of):
+def trained(model, recipe: params.Optimisation, switches, device, stamps: Stamps, batches, loss_of):
     """A few steps of lesions.training's own loop."""
     from lesions import training
 
@@ -194,7 +194,7 @@ def trained(model, recipe: params.Optimisation, on, device, stamps: Stamps, batc
         return count, stamps.over(stream)
 
     training.fit(
-        model, recipe, on, device, batches=few, loss_of=loss_of, validate=lambda _: {"loss": 0.0}, keep=(),
+        model, recipe, switches, device, batches=few, loss_of=loss_of, validate=lambda _: {"loss": 0.0}, keep=(),
         name="estimate",
     )  # fmt: skip
 
@@ -231,7 +231,7 @@ def classifier(kind: Classifier, compute: params.Compute) -> Cost:
         )  # fmt: skip
         some = experiment.Experiment(block, block.split, compute, Path(), json.loads(kind.slower))
         model, stamps = some.model(), Stamps(some.device.type == "cuda")
-        trained(model, block, some.on, some.device, stamps, some.batches, functional.cross_entropy)
+        trained(model, block, some.switches, some.device, stamps, some.batches, functional.cross_entropy)
         rows = np.arange(2 * batch) % count
         some.probabilities(model, rows[:batch])
         begun = stamps.now()
@@ -254,8 +254,8 @@ def unet(kind: UNet, compute: params.Compute) -> Cost:
         stamps, model = Stamps(device.type == "cuda"), unet.build(kind.encoder)
         rows = {"train": np.arange(batch * STEPS) % count, "val": np.arange(2 * batch) % count}
         pairs = Pairs(Path("some.npy"), rows, count, device)
-        on = training.switches(compute, device)
-        trained(model, recipe, on, device, stamps, partial(pairs.batches, recipe), loss_of(kind.loss))
+        switches = training.switches(compute, device)
+        trained(model, recipe, switches, device, stamps, partial(pairs.batches, recipe), loss_of(kind.loss))
         begun = stamps.now()
         pairs.score(model, "val", recipe, kind.loss, compute)
         return stamps, (stamps.now() - begun) / len(rows["val"]), bytes_of(model.state_dict())

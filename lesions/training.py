@@ -25,7 +25,7 @@ from lesions.params import Compute, Optimisation, Unet34
 from lesions.schedules import cycle_ends, schedule_for
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "auroc": True, "jaccard": True}
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -56,7 +56,7 @@ class Position:
 
 
 def prepare(compute: Compute, seed: int) -> torch.device:
-    """Seeds, threads and switches, then the device: compute.device, where auto is CUDA if there is one.
+    """Seeds, threads, switches and memory, then the device: compute.device, where auto is CUDA if there is one.
 
     Raises InputError for cuda where there is none.
     """
@@ -77,11 +77,11 @@ def prepare(compute: Compute, seed: int) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """What a step frees stays with this process. glibc would hand large tensors back to the system, which gives them
-    anew to the next step page by page, each one cleared first: a tenth of a step, a third of AlexNet's."""
+    """What a step frees serves the next, from here to the end of the process. glibc would give large tensors back to
+    the system, from which they come anew page by page, each page cleared first (benchmarks/memory.py)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
@@ -149,7 +149,7 @@ def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
 def fit(
     model: nn.Module,
     recipe: Optimisation,
-    on: Switches,
+    switches: Switches,
     device: torch.device,
     *,
     batches: Callable[[int, int], tuple[int, Batches]],
@@ -170,8 +170,8 @@ def fit(
     go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
     loss or a weight is no longer finite.
     """
-    model.to(device, memory_format=on.layout)
-    step_model = torch.compile(model) if on.compile else model
+    model.to(device, memory_format=switches.layout)
+    step_model = torch.compile(model) if switches.compile else model
     total = sum(phase.epochs for phase in recipe.legs)
     found = checkpoints.load_position(run.folder / name) if run else None
     held, best = found or ({}, {})
@@ -196,7 +196,7 @@ def fit(
         if not epochs:
             continue
         freeze(model, phase.train)
-        optimizer, schedule = optimizer_for(model, recipe, phase.lr, on.fused), None
+        optimizer, schedule = optimizer_for(model, recipe, phase.lr, switches.fused), None
         for epoch in epochs:
             at.epoch = epoch
             model.train()
@@ -208,8 +208,8 @@ def fit(
                     optimizer.load_state_dict(held["optimizer"])
                     schedule.load_state_dict(held["schedule"])
             for inputs, targets in stream:
-                with on.autocast(device):
-                    loss = loss_of(step_model(inputs.contiguous(memory_format=on.layout)), targets)
+                with switches.autocast(device):
+                    loss = loss_of(step_model(inputs.contiguous(memory_format=switches.layout)), targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
