@@ -30,7 +30,7 @@ class Size:
     large: int = 0  # batch of the heavy augmentation at PAPERS; 0: without
 
 
-ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(3, 5, large=8), "full": Size(10, 5, large=16)}
+ON_CPU = {"small": Size(1, 2, ("residual", "e_m7"), 8), "usual": Size(3, 11, large=8), "full": Size(10, 5, large=16)}
 ON_GPU = {"small": Size(2, 2, ("residual", "e_m7"), 8), "usual": Size(30, 5, large=64), "full": Size(200, 5, large=64)}
 HEAVY, PAPERS = "e_m7", (256, 256)
 
