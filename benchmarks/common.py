@@ -69,11 +69,15 @@ def duration(seconds: float) -> str:
 
 
 def timed(
-    competitors: dict[str, Callable[[], object]], rounds: int, warm: int = 1, clock: Callable[[], float] = perf_counter
+    competitors: dict[str, Callable[[], object]],
+    rounds: int,
+    warm: int = 1,
+    clock: Callable[[], float | np.ndarray] = perf_counter,
 ) -> dict[str, np.ndarray]:
     """Seconds of each competitor in each of `rounds`, after `warm` rounds that do not count.
 
-    `clock`: process_time, the processor's own, for what runs in one thread, so that other programs do not count.
+    `clock`: process_time, the processor's own, for what runs in one thread, so that other programs do not count; or
+    several at once, a column each.
     """
     names, seconds = list(competitors), {name: [] for name in competitors}
     for turn in range(warm + rounds):
@@ -110,17 +114,17 @@ def held(pid: int) -> np.ndarray:
     return own + sum((held(int(child)) for child in chain(*children)), np.zeros(2))
 
 
-def peak(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Seconds of `command`, run in `folder`; bytes that its processes held together at most, looked at every 50 ms; and
-    of these at most without pages of mapped files, which the system can take back. Linux only, else 0 bytes."""
-    start, most = perf_counter(), np.zeros(2)
+def peak(command: list[str], folder: Path) -> tuple[float, float]:
+    """Bytes that the processes of `command`, run in `folder`, held together at most, looked at every 50 ms; and at most
+    without pages of mapped files, which the system can take back. Linux only, else 0 bytes."""
+    most = np.zeros(2)
     process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
     while process.poll() is None:
         most = np.maximum(most, held(process.pid))
         sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return perf_counter() - start, *most
+    return float(most[0]), float(most[1])
 
 
 def environment() -> dict[str, str]:

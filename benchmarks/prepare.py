@@ -5,11 +5,14 @@ full decode and the same filter (bicubic, antialiased): to one size, and to the 
 which each decodes once. Both in seconds of one processor. Colour: lesions/color.py against the formula in plain numpy,
 on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores; Ben Graham's is that formula.
 Memory and the cost of a further image: the stages as `dvc repro` runs them, on one 256² JPEG under many names; memory
-of all their processes, with the pages of mapped files, which the system can take back, and without. --size full writes
-45 GB to a temporary folder.
+of all their processes, with the pages of mapped files, which the system can take back, and without. What an image costs
+the system, which finds room for it in memory and on the disk, is the machine's affair, hence what the stage's own code
+takes of it as well. --size full writes 65 GB to a temporary folder.
 """
 
 import io
+import os
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -18,14 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
 import yaml
 from PIL import Image
 
-from benchmarks.common import ROOT, Row, duration, figure, main, peak, ratio, timed
+from benchmarks.common import ROOT, Row, duration, environment, figure, main, peak, ratio, timed
 from lesions import color, drawing, isic, params, photographs
 from lesions.cores import in_order, usable
 from lesions.files import array_of_rows
@@ -33,7 +36,7 @@ from stages import color_correct
 
 SIDE = 256
 ALL = 25_331  # images of ISIC 2019
-LOST = 1.0  # seconds: a difference between two runs below this is lost in what else they do
+TELLING = 1_000  # files: the cost of one among fewer is lost in what else a run does
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Size:
 
 SIZES = {
     "small": Size(2, 512, 2, 32, (20, 60, 100)),
-    "usual": Size(8, 1024, 5, 1_000, (500, 2_000, 8_000)),
-    "full": Size(12, 1024, 7, 4_000, (1_000, 10_000, 100_000)),
+    "usual": Size(8, 1024, 5, 2_750, (1_000, 6_000, 11_000)),
+    "full": Size(12, 1024, 5, 4_000, (1_000, 10_000, 100_000)),
 }
 
 
@@ -153,36 +156,39 @@ def write_zip(path: Path, contents: list[bytes]) -> Path:
 
 
 def stages(size: Size, folder: Path) -> list[Row]:
-    """The two stages on more and more files: peak memory and what it would be for ALL, and the cost of an image."""
+    """The two stages on more and more files: peak memory and what it would be for ALL, and the cost of an image, which
+    is timed in runs of its own: looking at memory takes the longer the more of it there is."""
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     chosen["resize"]["isic2019"]["arrays"]["classify"]["size"] = [SIDE, SIDE]
-    (folder / "params.yaml").write_text(yaml.safe_dump(chosen))
-    (folder / "data/sorted").mkdir(parents=True)
-    content, found = jpeg(0, SIDE), {}
-    commands = {"resize": ["isic2019"], "color_correct": ["isic2019", "max_rgb"]}
-    for count in size.counts:
-        write_zip(folder / "data/raw" / isic.IMAGES_2019, [content] * count)
+    content, folders = jpeg(0, SIDE), {count: folder / str(count) for count in size.counts}
+    for count, path in folders.items():
+        write_zip(path / "data/raw" / isic.IMAGES_2019, [content] * count)
+        (path / "params.yaml").write_text(yaml.safe_dump(chosen))
+        (path / "data/sorted").mkdir()
         lines = ["image", *(f"ISIC_{number:07d}" for number in range(count))]
-        (folder / "data/sorted/isic2019.csv").write_text("\n".join(lines) + "\n")
-        for stage, arguments in commands.items():
-            found[stage, count] = peak([sys.executable, "-m", f"stages.{stage}", *arguments], folder)
+        (path / "data/sorted/isic2019.csv").write_text("\n".join(lines) + "\n")
     rows, few, many = [], size.counts[0], size.counts[-1]
-    for stage in commands:
-        for what, column in {"peak memory": 1, "– without mapped pages": 2}.items():
-            values = [found[stage, count][column] / 1e9 for count in size.counts]
+    for stage, arguments in {"resize": ["isic2019"], "color_correct": ["isic2019", "max_rgb"]}.items():
+        command = [sys.executable, "-m", f"stages.{stage}", *arguments]
+        held = {count: peak(command, path) for count, path in folders.items()}
+        for column, what in enumerate(("peak memory", "– without mapped pages")):
+            values = [held[count][column] / 1e9 for count in size.counts]
             slope = (values[-1] - values[0]) / (many - few)
             shown = " / ".join(f"{value:.2f}" for value in values)
             at = " / ".join(f"{count:,}" for count in size.counts)
             expected = values[-1] + max(slope, 0) * max(ALL - many, 0)
             rows.append(Row(f"{what}, {stage}, {ALL:,} images", f"{shown} GB at {at}", "–", expected, expected,
                             expected, "1 run each, then a line", "GB", at_most=1.5))  # fmt: skip
-        more = {(a, b): found[stage, b][0] - found[stage, a][0] for a, b in pairwise(size.counts)}
-        if min(more.values()) < LOST:
+        if many < TELLING:
             continue
-        steps = [seconds / (b - a) for (a, b), seconds in more.items()]
-        shown = [f"{a:,} to {b:,}: {duration(step)}" for (a, b), step in zip(more, steps, strict=True)]
-        rows.append(Row(f"a further image, {stage}", shown[-1], shown[0], *[steps[-1] / steps[0]] * 3, "1 run each",
-                        at_most=1.1))  # fmt: skip
+        quiet = {"env": environment(), "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        runs = {count: partial(subprocess.run, command, cwd=path, **quiet) for count, path in folders.items()}
+        seconds = timed(runs, size.rounds, clock=lambda: np.array([perf_counter(), os.times().children_user]))
+        steps = {(a, b): (seconds[b] - seconds[a]) / (b - a) for a, b in pairwise(size.counts)}
+        for column, what in enumerate((f"a further image, {stage}", "– of it the processors' time in its own code")):
+            first, then = [each[:, column] for each in steps.values()]
+            shown = [f"{a:,} to {b:,}: {duration(float(np.median(each[:, column])))}" for (a, b), each in steps.items()]
+            rows.append(ratio(what, then, first, shown[1], shown[0], f"{size.rounds} rounds", at_most=1.1))
     return rows
 
 
