@@ -6,8 +6,8 @@ a core, transforms on the CPU, a loop that reads the loss at each step. timm: it
 Lightning, where it is installed (requirements.txt is without): Trainer.fit of one epoch on torchvision's loader. JPEGs
 lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml has it:
 deterministic, and channels last where `slower` does not say otherwise, which is measured at the sample's sizes and not
-heard at 224²; theirs as they come: neither. What is a process's, threads and memory that is kept (benchmarks/memory.py),
-all of them have. The timed epoch is training alone, no validation.
+heard at 224²; theirs as they come: neither. What is a process's, threads and memory that is kept
+(benchmarks/memory.py), all of them have. The timed epoch is training alone, no validation.
 """
 
 import tempfile
@@ -51,7 +51,7 @@ class Case:
 
 ON_CPU = {
     "small": (1, [Case("resnet18", 32, 8, 16)]),
-    "usual": (3, [Case("resnet18", 64, 64, 256), Case("alexnet", 64, 64, 256), Case("alexnet", 128, 64, 256),
+    "usual": (7, [Case("resnet18", 64, 64, 256), Case("alexnet", 64, 64, 256), Case("alexnet", 128, 64, 256),
                   Case("resnet50", 224, 16, 32)]),
 }  # fmt: skip
 ON_GPU = {
