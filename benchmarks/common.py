@@ -124,7 +124,7 @@ def peak(command: list[str], folder: Path) -> tuple[float, float]:
         sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return float(most[0]), float(most[1])
+    return tuple(most)
 
 
 def environment() -> dict[str, str]:

@@ -36,13 +36,15 @@ SIZES = {
 WARM = 3  # steps
 
 
-def measured(block: params.Classifier, pixels: tuple[int, int], chosen: params.Params, kept: bool, steps: int):
+def measured(
+    block: params.Classifier, pixels: tuple[int, int], chosen: params.Params, kept: bool, steps: int
+) -> tuple[float, float, float]:
     """Seconds and pages that a step takes, and the most bytes held: of a process that has trained nothing before."""
     if not kept:
         training.keep_freed_memory = lambda: None
     device = training.prepare(chosen.compute.model_copy(update={"device": "cpu"}), 0)
-    on = training.switches(chosen.compute, device, chosen.slower, block.architecture)
-    step = stepper(block, 8, torch.randn(block.batch, 3, *pixels), on, 1)
+    switches = training.switches(chosen.compute, device, chosen.slower, block.architecture)
+    step = stepper(block, 8, torch.randn(block.batch, 3, *pixels), switches, 1)
     for _ in range(WARM):
         step()
     pages, times = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, []

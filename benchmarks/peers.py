@@ -38,7 +38,7 @@ from lesions.isic import CLASSES
 
 DRAWN = 16  # different pictures
 FEED_BOUND = ("resnet18", "alexnet")
-FULL = 224  # the side of settings/full.yaml
+FULL = 224  # a side from which on `slower` is not heard, as in settings/full.yaml
 
 
 @dataclass(frozen=True)

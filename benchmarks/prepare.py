@@ -156,8 +156,8 @@ def write_zip(path: Path, contents: list[bytes]) -> Path:
 
 
 def stages(size: Size, folder: Path) -> list[Row]:
-    """The two stages on more and more files: peak memory and what it would be for ALL, and the cost of an image, which
-    is timed in runs of its own: looking at memory takes the longer the more of it there is."""
+    """The two stages on more and more files: peak memory, and the cost of an image, which is timed in runs of its own:
+    looking at memory takes the longer the more of it there is."""
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     chosen["resize"]["isic2019"]["arrays"]["classify"]["size"] = [SIDE, SIDE]
     content, folders = jpeg(0, SIDE), {count: folder / str(count) for count in size.counts}
@@ -167,28 +167,41 @@ def stages(size: Size, folder: Path) -> list[Row]:
         (path / "data/sorted").mkdir()
         lines = ["image", *(f"ISIC_{number:07d}" for number in range(count))]
         (path / "data/sorted/isic2019.csv").write_text("\n".join(lines) + "\n")
-    rows, few, many = [], size.counts[0], size.counts[-1]
+    rows = []
     for stage, arguments in {"resize": ["isic2019"], "color_correct": ["isic2019", "max_rgb"]}.items():
         command = [sys.executable, "-m", f"stages.{stage}", *arguments]
-        held = {count: peak(command, path) for count, path in folders.items()}
-        for column, what in enumerate(("peak memory", "– without mapped pages")):
-            values = [held[count][column] / 1e9 for count in size.counts]
-            slope = (values[-1] - values[0]) / (many - few)
-            shown = " / ".join(f"{value:.2f}" for value in values)
-            at = " / ".join(f"{count:,}" for count in size.counts)
-            expected = values[-1] + max(slope, 0) * max(ALL - many, 0)
-            rows.append(Row(f"{what}, {stage}, {ALL:,} images", f"{shown} GB at {at}", "–", expected, expected,
-                            expected, "1 run each, then a line", "GB", at_most=1.5))  # fmt: skip
-        if many < TELLING:
-            continue
-        quiet = {"env": environment(), "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        runs = {count: partial(subprocess.run, command, cwd=path, **quiet) for count, path in folders.items()}
-        seconds = timed(runs, size.rounds, clock=lambda: np.array([perf_counter(), os.times().children_user]))
-        steps = {(a, b): (seconds[b] - seconds[a]) / (b - a) for a, b in pairwise(size.counts)}
-        for column, what in enumerate((f"a further image, {stage}", "– of it the processors' time in its own code")):
-            first, then = [each[:, column] for each in steps.values()]
-            shown = [f"{a:,} to {b:,}: {duration(float(np.median(each[:, column])))}" for (a, b), each in steps.items()]
-            rows.append(ratio(what, then, first, shown[1], shown[0], f"{size.rounds} rounds", at_most=1.1))
+        rows += memory(stage, command, folders)
+        if max(folders) >= TELLING:
+            rows += cost(stage, command, folders, size.rounds)
+    return rows
+
+
+def memory(stage: str, command: list[str], folders: dict[int, Path]) -> list[Row]:
+    """The stage's peak in the folder of each count of files, and what it would be for ALL."""
+    counts = list(folders)
+    held = np.array([peak(command, path) for path in folders.values()]) / 1e9
+    at, rows = " / ".join(f"{count:,}" for count in counts), []
+    for what, values in zip(("peak memory", "– without mapped pages"), held.T, strict=True):
+        slope = (values[-1] - values[0]) / (counts[-1] - counts[0])
+        shown = " / ".join(f"{value:.2f}" for value in values)
+        expected = values[-1] + max(slope, 0) * max(ALL - counts[-1], 0)
+        rows.append(Row(f"{what}, {stage}, {ALL:,} images", f"{shown} GB at {at}", "–", expected, expected, expected,
+                        "1 run each, then a line", "GB", at_most=1.5))  # fmt: skip
+    return rows
+
+
+def cost(stage: str, command: list[str], folders: dict[int, Path], rounds: int) -> list[Row]:
+    """What a further image takes from the second to the third count of files, over from the first to the second; of
+    stages that have run in these folders before (`memory`)."""
+    where = {"env": environment(), "check": True, "stdout": subprocess.DEVNULL}
+    runs = {count: partial(subprocess.run, command, cwd=path, **where) for count, path in folders.items()}
+    seconds = timed(runs, rounds, warm=0, clock=lambda: np.array([perf_counter(), os.times().children_user]))
+    steps = {(a, b): (seconds[b] - seconds[a]) / (b - a) for a, b in pairwise(folders)}
+    rows = []
+    for column, what in enumerate((f"a further image, {stage}", "– of it the processors' time in its own code")):
+        first, then = [each[:, column] for each in steps.values()]
+        shown = [f"{a:,} to {b:,}: {duration(float(np.median(each[:, column])))}" for (a, b), each in steps.items()]
+        rows.append(ratio(what, then, first, shown[1], shown[0], f"{rounds} rounds", at_most=1.1))
     return rows
 
 
