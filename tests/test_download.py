@@ -85,8 +85,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.cuts, self.ranges, self.tags, self.status = files, {}, True, True, {}
         self.trusting = False  # answers a range without looking at If-Range
-        self.after = lambda file: None  # called when a request has been answered
-        self.log: list[tuple[str, str | None, int, int]] = []  # file, Range, status, bytes sent
+        # Both before an answer's first byte leaves: a client that has the last byte may look at once.
+        self.chosen = lambda file: None  # called when an answer is chosen
+        self.log: list[tuple[str, str | None, int, int]] = []  # file, Range, status, bytes of the body
 
     @property
     def url(self) -> str:
@@ -119,6 +120,10 @@ class Handler(BaseHTTPRequestHandler):
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
             status = 206 if start < len(content) else 416
         body = b"" if status == 416 else content[start:]
+        cuts = server.cuts.get(file, [])
+        sent = body[: cuts.pop(0)] if cuts else body
+        server.log.append((file, asked, status, len(sent)))
+        server.chosen(file)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         if status == 206:
@@ -128,11 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.tags:
             self.send_header("ETag", tag)
         self.end_headers()
-        cuts = server.cuts.get(file, [])
-        body = body[: cuts.pop(0)] if cuts else body
-        self.wfile.write(body)
-        server.log.append((file, asked, status, len(body)))
-        server.after(file)
+        self.wfile.write(sent)
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ def test_a_server_without_ranges_or_tags_starts_again(serve, ranges, tags):
 def test_a_file_that_changes_between_tries_is_not_spliced(serve, trusting):
     server = serve(official())
     server.cuts[IMAGES_2019], server.trusting = [200_000], trusting
-    server.after = lambda file: server.files.update(official(seed=1)) if file == IMAGES_2019 else None
+    server.chosen = lambda file: server.files.update(official(seed=1)) if file == IMAGES_2019 else None
     run_stage(server.url)
     assert there() == official(seed=1)
 
