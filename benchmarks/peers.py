@@ -5,8 +5,8 @@ lesions/training.py. torchvision: in the manner of its references/classification
 a core, transforms on the CPU, a loop that reads the loss at each step. timm: its create_loader, a loop that does not.
 Lightning, where it is installed (requirements.txt is without): Trainer.fit of one epoch on torchvision's loader. JPEGs
 lie at the size of training, which favours the others; workers are started before the clock. Ours as params.yaml has it:
-deterministic, and channels last where `slower` does not say otherwise, which is measured at the sample's sizes and not
-heard at 224²; theirs as they come: neither. What is a process's, threads and memory that is kept
+deterministic, and channels last where `slower` does not say otherwise, of which a CPU's is measured at the sample's
+sizes and not heard at 224²; theirs as they come: neither. What is a process's, threads and memory that is kept
 (benchmarks/memory.py), all of them have. The timed epoch is training alone, no validation.
 """
 
@@ -38,7 +38,7 @@ from lesions.isic import CLASSES
 
 DRAWN = 16  # different pictures
 FEED_BOUND = ("resnet18", "alexnet")
-FULL = 224  # a side from which on `slower` is not heard, as in settings/full.yaml
+FULL = 224  # a side from which on a CPU's `slower` is not heard, as in settings/full.yaml
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def measured(case: Case, chosen: params.Params, rounds: int) -> list[Row]:
         pixels = np.array([np.asarray(Image.open(BytesIO(content)).convert("RGB")) for content in drawn])
         labels = data.write(Path("data"), block, pixels[np.arange(len(contents)) % DRAWN])
         write_jpegs(Path("jpegs"), contents[: case.images], labels[: case.images])
-        slower = training.NOTHING if case.side >= FULL else chosen.slower
+        slower = chosen.slower | ({"cpu": {}} if case.side >= FULL else {})
         experiment = Experiment(block, block.split, compute, Path("data"), slower)
         device, model = experiment.device, experiment.model()
 

@@ -7,7 +7,8 @@ on 256² pixels, on one processor, and as stages/color_correct.py runs it, on al
 Memory and the cost of a further image: the stages as `dvc repro` runs them, on one 256² JPEG under many names; memory
 of all their processes, with the pages of mapped files, which the system can take back, and without. What an image costs
 the system, which finds room for it in memory and on the disk, is the machine's affair, hence what the stage's own code
-takes of it as well. --size full writes 65 GB to a temporary folder.
+takes of it as well. No row where further images take less than LOST. Writes 10 GB to a temporary folder
+(TMPDIR), --size full 70 GB.
 """
 
 import io
@@ -36,7 +37,8 @@ from stages import color_correct
 
 SIDE = 256
 ALL = 25_331  # images of ISIC 2019
-TELLING = 1_000  # files: the cost of one among fewer is lost in what else a run does
+LOST = 1.0  # seconds: what further images take is lost below in what else a run does
+TELLING = 1_000  # files: fewer are not worth the runs
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def memory(stage: str, command: list[str], folders: dict[int, Path]) -> list[Row
 
 def cost(stage: str, command: list[str], folders: dict[int, Path], rounds: int) -> list[Row]:
     """What a further image takes from the second to the third count of files, over from the first to the second; of
-    stages that have run in these folders before (`memory`)."""
+    stages that have run in these folders before (`memory`). None where either takes less than LOST."""
     where = {"env": environment(), "check": True, "stdout": subprocess.DEVNULL}
     runs = {count: partial(subprocess.run, command, cwd=path, **where) for count, path in folders.items()}
     seconds = timed(runs, rounds, warm=0, clock=lambda: np.array([perf_counter(), os.times().children_user]))
@@ -200,6 +202,8 @@ def cost(stage: str, command: list[str], folders: dict[int, Path], rounds: int) 
     rows = []
     for column, what in enumerate((f"a further image, {stage}", "– of it the processors' time in its own code")):
         first, then = [each[:, column] for each in steps.values()]
+        if any(np.median(each[:, column]) * (b - a) < LOST for (a, b), each in steps.items()):
+            continue
         shown = [f"{a:,} to {b:,}: {duration(float(np.median(each[:, column])))}" for (a, b), each in steps.items()]
         rows.append(ratio(what, then, first, shown[1], shown[0], f"{rounds} rounds", at_most=1.1))
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import common, step
+from benchmarks import common, prepare, step
 from lesions import params
 from tests.conftest import ROOT
 
@@ -83,13 +83,24 @@ def test_peak_memory_is_that_of_the_command(tmp_path):
     code = (
         "import mmap, os, time; mapped = mmap.mmap(os.open('file', os.O_RDONLY), 0, prot=mmap.PROT_READ)\n"
         "touched = [mapped[i] for i in range(0, len(mapped), 4096)]\n"
-        "child = os.fork() == 0; held = b'x' * 150_000_000; time.sleep(0.5)\n"
+        "child = os.fork() == 0; held = b'x' * 150_000_000; time.sleep(2)\n"
         "child or os.wait()"
     )
     whole, own = common.peak([sys.executable, "-c", code], tmp_path)
     assert 3e8 < own < 3.5e8 and own + 2e8 < whole < 6e8
     with pytest.raises(subprocess.CalledProcessError):
         common.peak([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+@pytest.mark.parametrize(("slope", "found"), [(1e-3, [1.0, 1.0]), (1e-4, []), (-1e-3, [])])
+def test_what_a_further_image_costs_is_said_where_it_can_be_told(monkeypatch, slope, found):
+    """A start of three seconds is not in it; less than a second for all of them is no measurement."""
+    said = [1_000, 6_000, 11_000]
+    timed = {count: np.full((5, 2), 3 + slope * count) for count in said}
+    monkeypatch.setattr(prepare, "timed", lambda *args, **options: timed)
+    rows = prepare.cost("resize", [], dict.fromkeys(said), 5)
+    assert [row.value for row in rows] == pytest.approx(found)
+    assert all("1 ms" in row.ours and row.met() == "yes" for row in rows)
 
 
 def test_the_page_keeps_what_was_not_run_again(tmp_path):

@@ -51,6 +51,20 @@ def test_a_case_is_the_same_whenever_it_is_drawn():
         assert fuzz.case(reader, 3)[2] == fuzz.case(reader, 3)[2] != fuzz.case(reader, 4)[2]
 
 
+def test_a_reader_that_takes_too_long_is_found_whatever_it_catches(tmp_path, monkeypatch):
+    def endless(path, content):
+        try:
+            while True:
+                pass
+        except Exception as error:
+            raise InputError(f"{path}: {error}") from error
+
+    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
+    monkeypatch.setitem(fuzz.READS, "image", [("a.jpg", endless, [b"abc"])])
+    counts, findings = fuzz.run("image", range(2), tmp_path)
+    assert counts == {"found": 2} and findings == {"Late in result": (2, 0, "more than 0.05 s")}
+
+
 def test_a_finding_is_counted_with_its_first_case(tmp_path, monkeypatch):
     def broken(path, content):
         raise ZeroDivisionError("x")

@@ -107,7 +107,7 @@ def test_a_second_process_waits_for_the_first(here):
         assert "waiting for it to end" in other.stderr.readline()
         entered.kill()
         assert other.stdout.readline() == "in\n", "the lock ends with the process"
-        other.communicate("\n", timeout=20)
+        other.communicate("\n", timeout=120)
         assert other.returncode == 0
     finally:
         for process in (first, second):
@@ -118,7 +118,7 @@ def ready(*processes: subprocess.Popen) -> subprocess.Popen:
     """The first of them that says something on stdout."""
     import select
 
-    found, _, _ = select.select([p.stdout for p in processes], [], [], 20)
+    found, _, _ = select.select([p.stdout for p in processes], [], [], 120)
     return next(p for p in processes if p.stdout is found[0])
 
 

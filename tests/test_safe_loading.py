@@ -52,6 +52,8 @@ def unsafe(source: str) -> list[str]:
             found += [(node, alias.name) for alias in names if alias.name.partition(".")[0] in MODULES]
         elif isinstance(node, ast.Name) and node.id == "ctypes" and id(node) not in known:
             found.append((node, "ctypes"))
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value in METHODS:
+            found.append((node, ast.unparse(node)))
         elif isinstance(node, ast.ImportFrom):
             module, names = node.module or "", {alias.name for alias in node.names}
             loaders = names & {"load", "load_model", *METHODS} if module.partition(".")[0] != "lesions" else set()
@@ -63,7 +65,8 @@ def unsafe(source: str) -> list[str]:
             key, wanted = GUARDED.get(name, (None, None))
             guard = said.get(key)
             yaml_loader = said.get("Loader", node.args[1] if len(node.args) > 1 else None)
-            if name in NAMES or name.rpartition(".")[2] in METHODS or "subprocess" in name:
+            by_name = name == "getattr" and any(isinstance(a, ast.Constant) and a.value in METHODS for a in node.args)
+            if by_name or name in NAMES or name.rpartition(".")[2] in METHODS or "subprocess" in name:
                 found.append((node, name))
             elif key and not (isinstance(guard, ast.Constant) and guard.value is wanted):
                 found.append((node, f"{name} without {key}={wanted}"))
@@ -92,7 +95,8 @@ def test_no_source_calls_an_unsafe_loader(path):
         "archive.extractall()", "keras.models.load_model(x)", "keras.models.load_model(x, safe_mode=False)",
         "from keras.models import load_model", "os.system(x)", "subprocess.run(x)",
         "from ctypes import CDLL", "import ctypes.util", "import ctypes as c", "ctypes.CDLL(x)", "ctypes.cdll.x",
-        "ctypes.CDLL(None).system(x)", "f = ctypes.CDLL",
+        "ctypes.CDLL(None).system(x)", "f = ctypes.CDLL", "getattr(ctypes.CDLL(None), 'system')(x)",
+        "ctypes.CDLL(None)['system'](x)", "getattr(os, 'popen', None)(x)",
     ],
 )  # fmt: skip
 def test_the_search_finds_what_it_looks_for(source):
