@@ -31,7 +31,7 @@ class Size:
 
 SIZES = {
     "small": Size(1, 1, ("residual",)),
-    "usual": Size(5, 3, ("alexnet", "residual", "c_base", "c_b0", "e_m0")),
+    "usual": Size(5, 7, ("alexnet", "residual", "c_base", "c_b0", "e_m0")),
     "full": Size(10, 9),
 }
 WARM = 3  # steps
