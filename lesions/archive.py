@@ -16,7 +16,7 @@ from lesions.isic import FOLDERS
 CHUNK = 1 << 20
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that ISIC uses; an LZMA header can ask for 4 GB of memory
-LARGEST = 1 << 28  # bytes of a member; the largest photograph has 20 MB
+LARGEST = 1 << 28  # bytes of a member, packed or not: zipfile takes as much memory; the largest photograph has 20 MB
 RATIO, SLACK = 20, 1 << 24  # a sound archive of photographs unpacks to hardly more than its size
 TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
@@ -34,8 +34,8 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
         return "is a link or a device, not a file"
     if member.compress_type not in METHODS:
         return f"is packed by method {member.compress_type}; expected stored or deflated"
-    if member.file_size > LARGEST:
-        return f"unpacks to {member.file_size / 1e6:.0f} MB, more than any photograph"
+    if (largest := max(member.file_size, member.compress_size)) > LARGEST:
+        return f"has {largest / 1e6:.0f} MB, more than any photograph"
     if not parts or parts[0] not in (*folders, *TEXTS, "__MACOSX"):
         return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None

@@ -529,7 +529,7 @@ def test_an_unusual_packing_is_refused(method):
 def test_a_bomb_is_refused_unread():
     path = Path(f"{FOLDER}.zip")
     for members, message in (
-        ({"x.jpg": bytes(archive.LARGEST + 1)}, r"member '.*/x\.jpg' unpacks to 268 MB, more than any photograph"),
+        ({"x.jpg": bytes(archive.LARGEST + 1)}, r"member '.*/x\.jpg' has 268 MB, more than any photograph"),
         ({f"{k}.jpg": bytes(1 << 23) for k in range(4)}, rf"bytes unpack to {4 << 23}: a zip bomb"),
     ):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
@@ -537,6 +537,17 @@ def test_a_bomb_is_refused_unread():
                 file.writestr(f"{FOLDER}/{name}", content)
         with pytest.raises(InputError, match=message):
             archive.open_archive(path)
+
+
+def test_a_member_that_claims_to_be_packed_in_gigabytes_is_refused_unread():
+    """Its reader would ask for as much memory at once."""
+    path = crafted(f"{FOLDER}/x.jpg")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02") + 20  # the packed size in the central directory
+    content[at : at + 4] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"member '.*/x\.jpg' has 3221 MB, more than any photograph"):
+        archive.open_archive(path)
 
 
 # -- the source ------------------------------------------------------------------------------------------------------
