@@ -31,8 +31,8 @@ class Size:
 
 SIZES = {
     "small": Size(1, 1, ("residual",)),
-    "usual": Size(5, 7, ("alexnet", "residual", "c_base", "c_b0", "e_m0")),
-    "full": Size(10, 9),
+    "usual": Size(15, 7, ("alexnet", "residual", "c_base", "c_b0", "e_m0")),
+    "full": Size(15, 9),
 }
 WARM = 3  # steps
 STATUS = Path("/proc/self/status")
