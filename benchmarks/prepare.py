@@ -202,9 +202,10 @@ def cost(stage: str, command: list[str], folders: dict[int, Path], rounds: int) 
     rows = []
     for column, what in enumerate((f"a further image, {stage}", "– of it the processors' time in its own code")):
         first, then = [each[:, column] for each in steps.values()]
-        if any(np.median(each[:, column]) * (b - a) < LOST for (a, b), each in steps.items()):
+        medians = {step: float(np.median(each[:, column])) for step, each in steps.items()}
+        if any(median * (b - a) < LOST for (a, b), median in medians.items()):
             continue
-        shown = [f"{a:,} to {b:,}: {duration(float(np.median(each[:, column])))}" for (a, b), each in steps.items()]
+        shown = [f"{a:,} to {b:,}: {duration(median)}" for (a, b), median in medians.items()]
         rows.append(ratio(what, then, first, shown[1], shown[0], f"{rounds} rounds", at_most=1.1))
     return rows
 

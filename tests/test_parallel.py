@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,13 @@ def test_after_a_failure_it_begins_nothing_unless_told_to_keep_going(project):
     assert sorted(locked(project)) == ["lone", "middle@b", "middle@c", "root"]
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def running(folder: Path) -> list[Path]:
     """Processes whose working directory is the project."""
     found = []
@@ -180,16 +188,12 @@ def test_ended_it_leaves_nothing_running_and_goes_on_to_the_same_lock(project, s
     runner = subprocess.Popen(
         [*COMMAND, "--jobs", "2"], cwd=project, env=ENVIRONMENT, stderr=subprocess.PIPE, preexec_fn=hear_sigint
     )
-    deadline = time.monotonic() + 60
-    while not (project / "times/a.begun").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for((project / "times/a.begun").exists)
     runner.send_signal(sign)
     runner.communicate(timeout=30)
     assert runner.returncode == {signal.SIGKILL: -9}.get(sign, 128 + sign)
     if sign == signal.SIGKILL:  # DVC has ended; the real stages end with it (lesions/errors.py), this shell does not
-        deadline = time.monotonic() + 60
-        while running(project) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(lambda: not running(project))
     assert running(project) == []
     assert not (project / "times/a.ended").exists() or sign == signal.SIGKILL
     repro(project, "--jobs", "2")
