@@ -3,26 +3,25 @@
     python -m benchmarks                  # all: make bench
     python -m benchmarks prepare --size full
 
-A benchmark that was not asked for keeps its section of the page. Each runs in a process of its own.
+One that was not asked for keeps its section of the page.
 """
 
 import argparse
-import ast
 import datetime
 import re
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks import common
-from lesions.errors import run
-from lesions.files import replacing
+from lesions.core.errors import run
+from lesions.core.files import replacing
 
-NAMES = ("prepare", "step", "memory", "feed", "peers", "gan", "startup", "dag", "jobs")
+NAMES = ("prepare", "step", "feed", "peers", "dag")
 PAGE = "docs/results/bench.md"
 INTRO = """# How fast
 
-Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size); nothing here is typed.
+Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size), but for what is gone.
 Measured: the median of the rounds' ratios, [smallest, largest]; in each round all competitors run once, in turn.
 Wanted: what we want to reach; **no** where we do not. fastai is not compared with.
 
@@ -30,34 +29,29 @@ Wanted: what we want to reach; **no** where we do not. fastai is not compared wi
 
 
 def commit() -> str:
-    """The commit, and whether anything else than the page that is written here differs from it."""
+    """Name the commit, and say whether anything else than the page that is written here differs from it."""
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, capture_output=True, text=True)
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", f":!{PAGE}"], cwd=common.ROOT)
     return head.stdout.strip() + "-dirty" * (changed.returncode == 1)
 
 
 def section(name: str, size: str) -> str:
-    """A benchmark's part of the page. Raises CalledProcessError if it fails."""
-    command = ["python", "-m", f"benchmarks.{name}", "--size", size]
-    about = ast.get_docstring(ast.parse((common.ROOT / f"benchmarks/{name}.py").read_text(encoding="utf-8")))
+    """Run a benchmark; return its part of the page."""
+    module = import_module(f"benchmarks.{name}")
     head = (
-        f"`{' '.join(command)}`, {datetime.date.today()}, commit {commit()}. {common.machine()}. {common.versions()}."
+        f"`python -m benchmarks {name} --size {size}`, {datetime.date.today()}, commit {commit()}. {common.machine()}."
     )
-    done = subprocess.run(
-        [sys.executable, *command[1:]], cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return f"{about}\n\n{head}\n\n{done.stdout}\n"
+    return f"{module.__doc__}\n{head}\n\n{common.table(module.rows(size))}\n"
 
 
 def page(sections: dict[str, str]) -> str:
-    return INTRO + "".join(f"## {name}\n\n{sections[name]}" for name in NAMES if name in sections).rstrip("\n") + "\n"
+    names = [*NAMES, *(name for name in sections if name not in NAMES)]  # those of old at the end
+    return INTRO + "".join(f"## {name}\n\n{sections[name]}" for name in names if name in sections).rstrip("\n") + "\n"
 
 
 def held(path: Path) -> dict[str, str]:
-    """The sections of an earlier page, by name."""
-    if not path.exists():
-        return {}
-    _, *parts = re.split(r"^## (\w+)\n\n", path.read_text(encoding="utf-8"), flags=re.M)
+    """Return the sections of an earlier page, by name."""
+    _, *parts = re.split(r"^## (\w+)\n\n", path.read_text(encoding="utf-8") if path.exists() else "", flags=re.M)
     return {name: text.rstrip("\n") + "\n\n" for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 

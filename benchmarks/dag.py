@@ -1,97 +1,60 @@
 """What DVC costs when there is nothing to do: `dvc status` and `dvc repro`, in a clone with every output in place.
 
 The clone has settings/full.yaml (all stages of the five studies) and stand-ins for all outputs, hashed once and put
-into DVC's cache by `dvc commit`; so what is measured is what DVC does when it knows every file by its time and size.
-Arrays and archives are sparse files, at their full sizes with --size full (which `commit` alone notices, as it reads
-them), else at a part of them; they take no room on the disk.
+into DVC's cache by `dvc commit`: DVC then knows every file by its time and size, whatever its size.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dvc.repo import Repo
 
-from benchmarks.common import ROOT, Row, environment, figure, main, timed
-from lesions import isic, params, sizes
+from benchmarks.common import ROOT, Row, figure, timed
+
+SIZES = {"small": ("smoke", 1), "usual": ("full", 3), "full": ("full", 9)}  # settings, rounds
 
 
-@dataclass(frozen=True)
-class Size:
-    settings: str
-    part: float  # of the full sizes
-    rounds: int
-
-
-SIZES = {"small": Size("smoke", 1e-6, 1), "usual": Size("full", 0.02, 3), "full": Size("full", 1.0, 5)}
-WANTED = 5  # seconds
-
-
-def lengths(chosen: params.Params) -> dict[str, float]:
-    """Bytes of each archive and array of `chosen`."""
-    files = isic.files(chosen.data.isic2020)
-    share = sizes.archives(chosen.data) / len(files)
-    return sizes.arrays(chosen) | {f"data/raw/{name}": share for name in files}
-
-
-def stand_in(path: Path, length: float = 0) -> None:
-    """A file with content of its own, sparse from there to `length`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(str(path).encode())
-        file.truncate(max(file.tell(), int(length)))
-
-
-def fill(folder: Path, part: float) -> tuple[int, float]:
-    """Put a stand-in for every output of the clone that is not there. Returns how many stages, and bytes of arrays."""
-    sizes = {name: part * length for name, length in lengths(params.load(folder / "params.yaml")).items()}
-    for name, length in sizes.items():
-        stand_in(folder / name, length)
+def fill(folder: Path) -> int:
+    """Put a stand-in for every output of the clone that is not there; return how many stages there are."""
     with Repo(str(folder)) as repo:
         outs = [Path(out.fs_path) for out in repo.index.outs]
-        deps = [Path(dep.fs_path) for dep in repo.index.deps if Path(dep.fs_path).suffix]
+        inside = [Path(dep.fs_path) for dep in repo.index.deps if Path(dep.fs_path).suffix]  # of an output's folder
         stages = len(repo.index.stages)
-    for path in outs:
-        whole = path.suffix or path.parent.name == "weights"
+    files = [out if out.suffix or out.parent.name in ("weights", "data") else out / "content" for out in outs]
+    for path in [*inside, *files]:
         if not path.exists():
-            stand_in(path if whole else path / "content")
-    for path in deps:  # what is read from an output that is a folder
-        if not path.exists():
-            stand_in(path)
-    return stages, sum(sizes.values())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(path))
+    return stages
 
 
 def rows(size: str) -> list[Row]:
-    of = SIZES[size]
+    settings, rounds = SIZES[size]
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "clone"
 
-        def run(*command: str) -> str:
-            done = subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True, text=True)
-            return done.stdout
+        def python(*command: str) -> str:
+            whole = [sys.executable, "-m", *command]
+            found = os.environ | {"PYTHONPATH": str(ROOT)}
+            return subprocess.run(whole, cwd=folder, env=found, check=True, capture_output=True, text=True).stdout
 
-        def dvc(*command: str) -> str:
-            said = run(sys.executable, "-m", "dvc", *command)
-            if "up to date" not in said:
-                raise RuntimeError(f"dvc {' '.join(command)} found something to do: {said[-500:]}")
-            return said
+        def idle(command: str) -> None:
+            if "up to date" not in (said := python("dvc", command)):
+                raise RuntimeError(f"dvc {command} found something to do: {said[-500:]}")
 
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        run(sys.executable, "-m", "lesions.settings", f"settings/{of.settings}.yaml")
+        python("lesions.tools.settings", f"settings/{settings}.yaml")
         (folder / "dvc.lock").unlink()
-        stages, length = fill(folder, of.part)
-        run(sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
-        seconds = timed({"status": lambda: dvc("status"), "repro": lambda: dvc("repro")}, of.rounds)
-        seconds["alone"] = timed({"": lambda: run(sys.executable, "-m", "dvc", "--version")}, of.rounds)[""]
-    n = f"{of.rounds} rounds, {stages} stages, {length / 1e9:.1f} GB of arrays and archives"
+        n = f"{rounds} rounds, {fill(folder)} stages"
+        python("dvc", "commit", "--force", "--quiet")
+        seconds = timed({command: partial(idle, command) for command in ("status", "repro")}, rounds)
+        alone = timed({"": lambda: python("dvc", "--version")}, rounds)[""]
     return [
-        figure("dvc status", seconds["status"], "s", n, at_most=WANTED),
-        figure("dvc repro, nothing to do", seconds["repro"], "s", n, at_most=WANTED),
-        figure("dvc --version: starting DVC", seconds["alone"], "s", f"{of.rounds} rounds"),
+        figure("dvc status", seconds["status"], "s", n, at_most=5),
+        figure("dvc repro, nothing to do", seconds["repro"], "s", n, at_most=5),
+        figure("dvc --version: starting DVC", alone, "s", f"{rounds} rounds"),
     ]
-
-
-if __name__ == "__main__":
-    main(__doc__, rows)

@@ -1,111 +1,67 @@
-"""One training step of each classifier: what each switch gains, and which are worth having.
+"""One training step of each classifier, and what each switch of lesions/training/loop.py gains.
 
 Forward, backward and optimizer on random images that lie on the device, in the block's own size, batch and optimizer.
-`as trained` is what lesions/training.py does under `compute` and `slower` of params.yaml: channels last in memory, the
-fused optimizer, on CUDA bfloat16 autocast and torch.compile where asked for. First against a step without any of these
-(float32, channels first, an optimizer that goes tensor by tensor), then against the same step without one of them:
-below 1 that one slows this classifier. A switch that is off is measured too: above 1 it would be worth having.
-What `slower` should say on this machine, by this run, stands under the table.
+`as trained`: channels last in memory, the fused optimizer, on CUDA bfloat16 autocast and torch.compile where `compute`
+of params.yaml asks for it. First against a step without any of these, then against the same step with one of them
+turned: below 1 it slows this classifier.
 """
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from benchmarks import data
-from benchmarks.common import ROOT, Row, duration, main, ratio, timed
-from lesions import classifiers, params, training
-from lesions.training import Switches
+from benchmarks.common import ROOT, Row, duration, ratio, timed
+from lesions.classify.config import Classifier
+from lesions.networks import build
+from lesions.tools import check
+from lesions.tools.estimate import stepper
+from lesions.training import loop
+from lesions.training.config import Compute
+from lesions.training.loop import Switches
+
+# Steps of a round and rounds; on a GPU thirty times as many steps.
+SIZES = {"small": (1, 2), "usual": (1, 11), "full": (5, 15)}
 
 
-@dataclass(frozen=True)
-class Size:
-    steps: int
-    rounds: int
-    names: tuple[str, ...] = ()  # of blocks; none: all
-    batch: int = 0  # 0: the block's own
+def run(block: Classifier, images: torch.Tensor, switches: Switches, steps: int) -> Callable[[], None]:
+    """Return a function that takes `steps` steps of a new network, and waits for them."""
+    height, width = images.shape[2:]
+    model = build.build(block.family, block.network, 8, (height, width), dropout=block.dropout)
+    pair = images.contiguous(memory_format=switches.layout), torch.arange(len(images), device=images.device) % 8
+    if switches.compile:
+        model.compile()
+    return stepper(model, block, pair, functional.cross_entropy, switches, steps)
 
 
-ON_CPU = {"small": Size(1, 2, ("e_m0",), 8), "usual": Size(1, 11), "full": Size(5, 15)}
-ON_GPU = {"small": Size(2, 2, ("e_m0",), 8), "usual": Size(30, 5), "full": Size(200, 5)}
-
-
-ON_ANY = ("channels_last", "fused")  # the others are for CUDA
-
-
-def stepper(
-    block: params.Classifier, classes: int, images: torch.Tensor, switches: Switches, steps: int
-) -> Callable[[], None]:
-    """`steps` steps of a new network, waited for."""
-    model = classifiers.build(block.architecture, classes, dropout=block.dropout)
-    model.to(images.device, memory_format=switches.layout).train()
-    images = images.contiguous(memory_format=switches.layout)
-    targets = torch.arange(len(images), device=images.device) % classes
-    optimizer = training.optimizer_for(model, block, 1e-6, switches.fused)
-    run = torch.compile(model) if switches.compile else model
-
-    def go() -> None:
-        for _ in range(steps):
-            with switches.autocast(images.device):
-                loss = functional.cross_entropy(run(images), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        if images.is_cuda:
-            torch.cuda.synchronize()
-
-    return go
-
-
-def measured(name: str, block: params.Classifier, pixels: tuple[int, int], asked: params.Params, size: Size):
-    device, count = training.prepare(asked.compute, 0), size.batch or block.batch
-    images = torch.randn(count, 3, *pixels, device=device)
-    chosen = training.switches(asked.compute, device, asked.slower, block.architecture)
-    there = [field.name for field in fields(Switches) if device.type == "cuda" or field.name in ON_ANY]
+def measured(name: str, block: Classifier, size: data.Size, compute: Compute, steps: int, rounds: int) -> Iterator[Row]:
+    device = loop.prepare(compute, 0)
+    images, chosen = torch.randn(block.batch, 3, *size, device=device), loop.switches(compute, device)
+    there = [
+        field.name for field in fields(Switches) if device.type == "cuda" or field.name in ("channels_last", "fused")
+    ]
     turned = {switch: replace(chosen, **{switch: not getattr(chosen, switch)}) for switch in there}
     kinds = {"as trained": chosen, "plain": Switches()} | turned
-    competitors = {what: stepper(block, 8, images, switches, size.steps) for what, switches in kinds.items()}
-    seconds = timed(competitors, size.rounds)
-    each = {what: f"{duration(float(np.median(found)) / size.steps)} a step" for what, found in seconds.items()}
-    title = f"{name}: {block.architecture}, {pixels[0]}×{pixels[1]}, batch {count}, {block.optimizer}"
-    n = f"{size.rounds} rounds of {size.steps} steps"
+    seconds = timed({what: run(block, images, of, steps) for what, of in kinds.items()}, rounds)
+    each = {what: f"{duration(float(np.median(found)) / steps)} a step" for what, found in seconds.items()}
+    title = f"{name}: {block.network}, {size[0]}×{size[1]}, batch {block.batch}, {block.optimizer}"
+    n = f"{rounds} rounds of {steps} steps"
 
-    def row(what: str, with_it: str, without: str, **more) -> Row:
-        return ratio(what, seconds[without], seconds[with_it], each[with_it], f"without {each[without]}", n, **more)
+    def row(what: str, with_it: str, without: str, **wanted: float) -> Row:
+        return ratio(what, seconds[without], seconds[with_it], each[with_it], f"without {each[without]}", n, **wanted)
 
     yield row(title, "as trained", "plain", at_least=1.0)
     for switch in there:
-        label, key = switch.replace("_", " "), (device.type, block.architecture, switch)
-        if getattr(chosen, switch):
-            yield row(f"– of it {label}", "as trained", switch, key=key, at_least=1.0)
-        else:
-            yield row(f"– {label}, which is off", switch, "as trained", key=key)
+        pair = ("as trained", switch) if getattr(chosen, switch) else (switch, "as trained")
+        yield row(f"– {switch.replace('_', ' ')}", *pair)
 
 
 def rows(size: str) -> list[Row]:
-    chosen = params.load(ROOT / "params.yaml")
-    cuda = training.prepare(chosen.compute, 0).type == "cuda"
-    of = (ON_GPU if cuda else ON_CPU)[size]
-    blocks = data.distinct(chosen, of.names, "optimizer")
-    return [row for name, block, pixels in blocks for row in measured(name, block, pixels, chosen, of)]
-
-
-def verdict(rows: Iterable[Row]) -> str:
-    """What `slower` of params.yaml should say of this device: by network, the switches that gain nothing on the average
-    of its classifiers."""
-    gains = {}
-    for row in (row for row in rows if row.key):
-        gains.setdefault(row.key, []).append(row.value)
-    slower = {device: {} for device, _, _ in gains}
-    for (device, architecture, switch), found in gains.items():
-        if np.mean(found) <= 1:
-            slower[device].setdefault(architecture, []).append(switch)
-    return "\n".join(f"`slower: {json.dumps({device: found})}`" for device, found in slower.items())
-
-
-if __name__ == "__main__":
-    main(__doc__, rows, verdict)
+    chosen = check.load(ROOT / "params.yaml")
+    steps, rounds = SIZES[size]
+    steps *= 30 if loop.prepare(chosen.compute, 0).type == "cuda" else 1
+    blocks = data.distinct(chosen, ("e_m0",) if size == "small" else (), "optimizer")
+    return [row for of in blocks for row in measured(*of, chosen.compute, steps, rounds)]

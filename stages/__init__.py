@@ -2,7 +2,7 @@
 
 import os
 
-from lesions.errors import end_with_dvc
+from lesions.core.process import end_with_dvc
 
 if "DVC_STAGE" in os.environ:
     end_with_dvc()

@@ -17,17 +17,23 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lesions import checkpoints, classifiers, gradcam, params, splits, training
-from lesions.errors import run
-from lesions.feed import Feed, normalised, unit
-from lesions.files import read_array, read_csv, replacing_folder
+from lesions.batches.feed import Feed, normalised, unit
+from lesions.classify import gradcam
+from lesions.classify.config import Attention, classifier
+from lesions.core import config
+from lesions.core.errors import run
+from lesions.core.files import read_array, read_csv, replacing_folder
+from lesions.isic import splits
+from lesions.networks import build
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
 
 SHOWN = 6  # images, half of them melanoma
 CHECKPOINT = "accuracy"
 
 
 def alpha_figure(history: pd.DataFrame) -> Figure:
-    """A line a block, from the first (dark) to the last (bright)."""
+    """Draw a line a block, from the first (dark) to the last (bright)."""
     columns = [column for column in history if column.startswith("alpha_")]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="α", title="Attention residual learning: α of each block")
@@ -40,7 +46,7 @@ def alpha_figure(history: pd.DataFrame) -> Figure:
 
 
 def cam_figure(images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str]) -> Figure:
-    """Rows: the images uint8 n×H×W×3, then one network a row, its maps (0..1, n×H×W) laid over them."""
+    """Draw rows: the images uint8 n×H×W×3, then one network a row, its maps (0..1, n×H×W) laid over them."""
     figure = Figure(figsize=(2 * len(images), 2.1 * (1 + len(maps))), layout="constrained")
     for row, (name, heat) in enumerate([("image", None), *maps.items()]):
         for column, image in enumerate(images):
@@ -64,23 +70,24 @@ def main() -> None:
     parser.add_argument("--histories", type=Path, default=Path("plots/train"))
     parser.add_argument("--plots", type=Path, default=Path("plots/attention"))
     args = parser.parse_args()
-    pair = params.read(f"attention.{args.pair}").attention
-    blocks = {name: params.read(f"classifiers.{name}").classifiers for name in (pair.without, pair.with_)}
-    compute = params.read("train", "recipes", "compute").compute
+    pair = config.read(f"attention.{args.pair}", Attention)
+    blocks = {name: classifier(name) for name in (pair.without, pair.with_)}
+    compute = config.read("compute", Compute)
 
-    device, block = training.prepare(compute, 0), blocks[pair.with_]
+    device, block = loop.prepare(compute, 0), blocks[pair.with_]
     table = read_csv(args.data / f"sorted/{block.set}.csv", ("image", "label", "split"), "stages.sort")
     classes, labels = splits.classes(block.split), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
     chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])
     truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)
-    pictures, maps = None, {}
+    pictures, maps = np.empty(0), {}
     for name, of in blocks.items():
         pixels = read_array(args.data / f"{of.images}.npy", len(table))
-        model = classifiers.build(of.architecture, len(classes), None, of.dropout)
+        network = build.find(of.family, of.network)
+        model = build.build(of.family, of.network, len(classes), pixels.shape[1:3], None, of.dropout)
         checkpoints.load_into(model, args.models / name / f"{CHECKPOINT}.pt")
         model.to(device).eval()
-        images = normalised(unit(Feed([pixels], device).batch(chosen)))
+        images = normalised(unit(Feed([pixels], device).batch(chosen)), network.mean, network.std)
         maps[name] = gradcam.grad_cam(model, gradcam.target_layer(model), images, truth).cpu().numpy()
         pictures = pixels[chosen]
     history = read_csv(args.histories / pair.with_ / "history.csv", ("epoch",), f"stages.train {pair.with_}")

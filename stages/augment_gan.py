@@ -14,7 +14,8 @@ test images too). Its last batch may be smaller; the noise batch never is, as in
 
 import argparse
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from lesions import errors, keras_backend, params, resume
-from lesions.errors import InputError
-from lesions.files import new_array, replacing, replacing_folder, write_csv
-from lesions.splits import roles
-from lesions.study_b import load_state, read_set, save_model, save_state
+from lesions.core import config, errors, resume
+from lesions.core.errors import InputError
+from lesions.core.files import new_array, replacing, replacing_folder, write_csv
+from lesions.gan import keras_backend
+from lesions.gan.config import AugmentGan, Keras
+from lesions.gan.saving import load_state, read_set, save_model, save_state
+from lesions.isic.splits import roles
+from lesions.training.config import Compute
 
 if TYPE_CHECKING:  # else after its backend is chosen: see main
-    from lesions import gan
-    from lesions.study_b import Stateful
+    from lesions.gan.saving import Stateful
 
 GRID = 7  # rows and columns of a preview
 MARGIN = 16
@@ -42,23 +45,23 @@ BATCHES, PREVIEW, GENERATED = range(3)  # what the seed's three random streams a
 
 
 def training_images(table: pd.DataFrame, images: np.ndarray, label: str) -> np.ndarray:
-    """The images of `label` in the training part, uint8 n×H×W×3; never one of the test part."""
+    """Return the images of `label` in the training part, uint8 n×H×W×3."""
     return images[np.flatnonzero((table["label"] == label) & (roles(table, "holdout") == "train"))]
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Each of `count` indices once, in random order, `size` at a time; the last batch may be smaller."""
+    """Deal out `count` indices in random order, `size` at a time; the last batch may be smaller."""
     order = rng.permutation(count)
     return (order[start : start + size] for start in range(0, count, size))
 
 
 def train(
-    step: keras_backend.Step, draw: "gan.Draw", real: np.ndarray, setting: params.AugmentGan, run: resume.Run,
+    step: keras_backend.Step, draw: Callable, real: np.ndarray, setting: AugmentGan, run: resume.Run,
     parts: Sequence["Stateful"],
 ) -> pd.DataFrame:  # fmt: skip
-    """Train by `step` on `real` (float32 n×64×64×3) and leave previews by `draw` in `run`; the losses by epoch.
+    """Train by `step` on `real` (float32 n×64×64×3), leave previews by `draw` in `run` and return losses by epoch.
 
-    `parts`: the networks, optimizers and backend behind `step`, whose state is saved in `run`, and taken from there.
+    `parts` are the networks, optimizers and backend behind `step`: their state is saved in `run` and taken from there.
     """
     shown = np.random.default_rng([setting.seed, PREVIEW]).standard_normal((GRID * GRID, setting.latent), np.float32)
     held = run.folder / STATE
@@ -86,7 +89,7 @@ def train(
 
 
 def grid(images: np.ndarray, side: int = GRID) -> np.ndarray:
-    """uint8 n×H×W×3 -> one white picture of `side`×`side` places with a margin of 16 pixels around each."""
+    """Lay images, uint8 n×H×W×3, out on a white picture of `side`×`side` places, each with a margin of 16 pixels."""
     height, width = images.shape[1:3]
     picture = np.full((MARGIN + side * (height + MARGIN), MARGIN + side * (width + MARGIN), 3), 255, np.uint8)
     for place, image in enumerate(images[: side * side]):
@@ -124,15 +127,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/generated"))
     parser.add_argument("--plots", type=Path, default=Path("plots/gan"))
     args = parser.parse_args()
-    read = params.read("augment_gan", "keras", "compute")
-    setting, compute = read.augment_gan, read.compute
-    backend = keras_backend.begin(read.keras.backend, compute, setting.seed)
-    from lesions import gan
+    setting, compute = config.read("augment_gan", AugmentGan), config.read("compute", Compute)
+    keras = config.read("keras", Keras)
+    backend = keras_backend.begin(keras.backend, compute, setting.seed)
+    from lesions.gan import dcgan
 
     table, images = read_set(args.table, args.images)
     height, width = images.shape[1:3]
-    if (height, width) != (gan.SIDE, gan.SIDE):
-        raise InputError(f"{args.images}: images of {height}×{width}; expected {gan.SIDE}×{gan.SIDE}")
+    if (height, width) != (dcgan.SIDE, dcgan.SIDE):
+        raise InputError(f"{args.images}: images of {height}×{width}; expected {dcgan.SIDE}×{dcgan.SIDE}")
     real = training_images(table, images, setting.label)
     if len(real) < setting.batch:
         raise InputError(
@@ -140,15 +143,15 @@ def main() -> None:
             f"expected one batch of {setting.batch} at least: use more images or a smaller augment_gan.batch"
         )
 
-    makes, judges = gan.generator(setting.latent), gan.discriminator()
-    pair = gan.adams(makes, judges, setting.lr, setting.beta1)
-    step, draw = gan.train_step(makes, judges, pair, backend), gan.drawer(makes, backend)
-    with resume.begin("augment_gan", [setting, read.keras, compute], [args.table, args.images], backend.device) as run:
-        history = train(step, draw, gan.from_pixels(real), setting, run, (makes, judges, *pair, backend))
+    generator, discriminator = dcgan.generator(setting.latent), dcgan.discriminator()
+    pair = dcgan.adams(generator, discriminator, setting.lr, setting.beta1)
+    step, draw = dcgan.train_step(generator, discriminator, pair, backend), partial(dcgan.draw, generator)
+    with resume.begin("augment_gan", [setting, keras, compute], [args.table, args.images], backend.device) as run:
+        history = train(step, draw, dcgan.from_pixels(real), setting, run, (generator, discriminator, *pair, backend))
         with replacing_folder(args.plots / PREVIEWS) as previews:
             shutil.copytree(run.folder / PREVIEWS, previews, dirs_exist_ok=True)
-    save_model(makes, args.models / "generator.keras")
-    save_model(judges, args.models / "discriminator.keras")
+    save_model(generator, args.models / "generator.keras")
+    save_model(discriminator, args.models / "discriminator.keras")
     rng = np.random.default_rng([setting.seed, GENERATED])
     generated = draw(rng.standard_normal((setting.images, setting.latent), np.float32))
     with new_array(args.out / f"{setting.label}.npy", generated.shape) as write:

@@ -2,8 +2,9 @@
 
     python -m stages.color_correct isic2019 shades_of_gray
 
-Methods: max_rgb, gray_world, shades_of_gray, ben_graham (lesions/color.py). Reads data/resized/<set>/classify.npy;
-writes data/color/<set>-<method>.npy (same shape, uint8) and plots/color/<set>-<method>.png (before above after).
+Methods: max_rgb, gray_world, shades_of_gray, ben_graham (lesions/pictures/color.py). Reads
+data/resized/<set>/classify.npy; writes data/color/<set>-<method>.npy (same shape, uint8) and
+plots/color/<set>-<method>.png (before above after).
 """
 
 import argparse
@@ -15,11 +16,14 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
-from lesions import color, params
-from lesions.cores import in_order, usable
-from lesions.errors import at_least_one, run
-from lesions.files import array_of_rows, read_array, replacing, rows
-from lesions.images import before_after
+from lesions.core import config
+from lesions.core.errors import at_least_one, run
+from lesions.core.files import array_of_rows, read_array, replacing, rows
+from lesions.core.workers import in_order, usable
+from lesions.isic.names import Set
+from lesions.pictures import color
+from lesions.pictures.config import Methods
+from lesions.pictures.sheets import before_after
 
 PART = 8  # images that a process takes at a time
 
@@ -38,13 +42,15 @@ def correcting(source: Path, method: str, setting, put: Callable[[int, np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=get_args(params.Set))
+    parser.add_argument("set", choices=get_args(Set))
     parser.add_argument("method")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--plots", type=Path, default=Path("plots/color"))
     parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()
-    setting = params.read(f"color_correct.methods.{args.method}").color_correct
+    raw = config.section(f"color_correct.methods.{args.method}")
+    methods = config.validated(Methods, {args.method: raw}, config.PARAMS, "color_correct.methods")
+    setting = getattr(methods, args.method)
     source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"
     images = read_array(source)
     with array_of_rows(made, images.shape) as put, tqdm(total=len(images), desc=args.method, unit="image") as progress:

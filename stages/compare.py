@@ -2,18 +2,18 @@
 
     python -m stages.compare
 
-Reads published/*.csv, data/sorted/*.csv, how params.yaml trains what a paper prints and, by the names there,
+Reads published/*.csv, data/sorted/*.csv, data/chosen.json (how params.yaml trains) and, by the names there,
 data/predictions/train/<name>.csv (split melanoma is study C's, ham … study D's, eighty study E's, the rest study A's),
-cross_validate/<name>-<fold>.csv (fold 0 is the train run), base_model/<name>.csv, segment.csv and unet34.csv; writes
-  metrics/compare.json       studies A and B, for `dvc metrics diff`
+cross_validate/<name>-<fold>.csv (fold 0 is the train run), base_model/<name>.csv, segment.csv and unet34.csv, for one
+picture plots/train/<name>/history.csv and plots/base_model/<name>.csv; writes
   metrics/compare.csv        the scorecard, one line a number: study, table, row, run, metric, published, ours,
                              difference, low, high, n; inside (is the published number in our interval?); comparable
                              (yes, why not, or not run); note. After what was published comes what is ours alone
   metrics/compare.md         the same as the studies' tables, and the leaderboards with our place
-  metrics/scorecard.json     by study: how many numbers were published, reproduced, not comparable, not run …; and ours
+  metrics/compare.json       how many numbers were published, stand beside one of ours, lie in our interval, out of it
   metrics/scorecard.html     the same as one page that needs nothing else
   metrics/significance.csv   tests between classifiers, and of study C's choices over seeds
-  plots/compare/*.png        the same as pictures, with confusion matrices and ROC curves
+  plots/compare/*.png        the same as pictures, with losses by epoch, confusion matrices and ROC curves
 """
 
 import argparse
@@ -22,96 +22,88 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions import figures, page, params, report, scoreboard, scorecard, shortfalls, significance, studies
-from lesions.errors import run
-from lesions.files import read_csv, replacing_folder, write_csv, write_json, write_text
+from lesions.compare import figures, pages, scorecard, shortfalls, significance, studies
+from lesions.compare.config import Chosen
+from lesions.core import config
+from lesions.core.errors import run
+from lesions.core.files import read_csv, replacing_folder, write_csv, write_json, write_text
 
+DATA, PUBLISHED, PLOTS, METRICS = map(Path, ("data", "published", "plots", "metrics"))
 STUDY_OF = {"melanoma": "C", "ham": "D", "eighty": "E"}  # by split
 
 
 def known_lesions(*tables: pd.DataFrame) -> pd.Series:
-    """image -> lesion by sorted tables, of which the first that has an image counts."""
+    """Return image -> lesion by sorted tables, of which the first that has an image counts."""
     found = pd.concat([table.set_index("image")["lesion"] for table in tables])
     return found[~found.index.duplicated()].astype(str)
 
 
 def by_study(blocks: dict) -> dict[str, dict]:
-    """The blocks of `classifiers` by what they are tested on: study C's, D's and E's splits, and study A's."""
+    """Return the blocks of `classifiers` by what they are tested on: study C's, D's and E's splits, and study A's."""
     found: dict[str, dict] = {study: {} for study in "ACDE"}
     for name, block in blocks.items():
         found[STUDY_OF.get(block.split.partition("_")[0], "A")][name] = block
     return found
 
 
-def head(images: pd.DataFrame, source: str, kinds: dict[str, str]) -> str:
-    """What the numbers were made from."""
-    of = {
-        scorecard.SAMPLE: "the embedded sample (drawn pictures)",
-        scorecard.OTHER: f"{source}, not ISIC 2019 as published",
+def losses(path: Path, stage: str, training: str = "train_loss") -> pd.DataFrame:
+    """Read a history: epoch, train_loss (there under the name `training`), val_loss and seed."""
+    table = read_csv(path, ["epoch", training, "val_loss"], stage).rename(columns={training: "train_loss"})
+    return table if "seed" in table else table.assign(seed=0)
+
+
+def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return, by study and run, the losses by epoch."""
+    found = {
+        study: {name: losses(PLOTS / f"train/{name}/history.csv", f"stages.train {name}") for name in of}
+        for study, of in blocks.items()
     }
-    return (
-        f"Data: {of.get(kinds['A'], 'ISIC 2019 and ISIC 2018 Task 1')}; {len(images)} images of "
-        f"{images['lesion'].nunique()} lesions. Checkpoints: {scoreboard.HEADLINE} (the highest BMA in validation) for "
-        f"classifiers, {studies.SEGMENTATION} for the U-Net, the last for study B, the highest accuracy in validation "
-        "for study C."
-    )
+    keras = {n: losses(PLOTS / f"base_model/{n}.csv", f"stages.base_model {n}", "loss") for n in base_models}
+    return found | {"B": keras}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--published", type=Path, default=Path("published"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/compare"))
-    args = parser.parse_args()
-    chosen = params.read(
-        "data.source", "classifiers", "train", "recipes", "cross_validate", "base_models", "base_model", "segment",
-        "resize", "masked", "compare",
-    )  # fmt: skip
-    confidence, predictions = chosen.compare.confidence, args.data / "predictions"
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    path = DATA / "chosen.json"
+    chosen = config.validated(Chosen, config.read_yaml(path), path)
+    source, confidence = chosen.source, chosen.compare.confidence
     blocks = by_study(chosen.classifiers)
 
     images, older, merged = (
-        read_csv(args.data / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
+        read_csv(DATA / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
         for name in ("isic2019", "isic2017", "merged")
     )
     added = len(merged) - len(images)  # of ISIC 2020
-    pairs = read_csv(args.data / "sorted/isic2018.csv", ["image"], "stages.sort")
-    own, lesions = known_lesions(images), known_lesions(merged, older)
-    folder, sorted_tables = predictions / "train", {"isic2019": images, "isic2017": older, "merged": merged}
-    needed = shortfalls.read(args.published)
-    short = shortfalls.classifiers(needed, chosen, sorted_tables)
-    trained, rows = studies.train(folder, blocks["A"], lesions, short, confidence)
-    folds, reason = predictions / "cross_validate", shortfalls.segment(needed, chosen)
-    rows += studies.cross_validate(folds, chosen.cross_validate, trained, own, short, confidence)
-    rows += studies.segment(predictions / "segment.csv", reason, confidence)
-    names, reasons = list(chosen.base_models), shortfalls.base_models(needed, chosen)
-    bases, more = studies.base_models(predictions / "base_model", names, own, reasons, confidence)
-    tables = scorecard.places(args.published, "C")
-    seeds, melanoma, of_c = studies.preprocessing(folder, list(blocks["C"]), tables, lesions, short, confidence)
-    ensembles, of_d = studies.ensembles(folder, list(blocks["D"]), lesions, confidence)
-    rows += more + of_c + studies.unet34(predictions / "unet34.csv", confidence) + of_d
-    schedules, of_e = studies.schedules(folder, blocks["E"], lesions, added, short, confidence)
-    rows += of_e
+    pairs = read_csv(DATA / "sorted/isic2018.csv", ["image"], "stages.sort")
+    tables = {"isic2019": images, "isic2017": older, "merged": merged}
+    short = shortfalls.reasons(shortfalls.read(PUBLISHED), chosen, tables)
+    runs = studies.Runs(DATA / "predictions", known_lesions(merged, older), short, confidence)
+    curves = histories(blocks, chosen.base_models)
 
-    kinds = scorecard.data_kinds(chosen.data, images["label"], len(pairs), melanoma, added)
-    table = scorecard.beside(args.published, rows, kinds)
-    numbers = pd.read_csv(args.published / "numbers.csv", keep_default_na=False)
-    lines = significance.seeds(seeds, numbers, confidence)
+    trained, rows = studies.train(runs, blocks["A"])
+    rows += studies.cross_validate(runs, chosen.cross_validate, trained, len(images)) + studies.segment(runs)
+    bases, of_b = studies.base_models(runs, chosen.base_models)
+    seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
+    ensembles, of_d = studies.ensembles(runs, blocks["D"])
+    schedules, of_e = studies.schedules(runs, blocks["E"], added)
+    rows += of_b + of_c + studies.unet34(runs) + of_d + of_e
+
+    kinds = scorecard.data_kinds(source, images["label"], len(pairs), melanoma, added)
+    table = scorecard.beside(PUBLISHED, rows, kinds)
+    lines = significance.seeds(seeds, pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False), confidence)
     for study, found in (("A", trained), ("D", ensembles), ("E", schedules)):
         lines += significance.pairs(study, found, confidence)
     tests = significance.corrected(lines)
     collapsed = [name for name, tested in trained.items() if len(np.unique(tested.guess)) == 1]
-    said = head(images, chosen.data, kinds)
-    text = report.Report(table, args.published, kinds, confidence, collapsed, tests).text(said)
-    write_json(args.metrics / "compare.json", studies.summary(rows))
-    write_json(args.metrics / "scorecard.json", scorecard.summary(table))
-    write_csv(args.metrics / "compare.csv", table)
-    write_csv(args.metrics / "significance.csv", tests)
-    write_text(args.metrics / "compare.md", text)
-    with replacing_folder(args.plots) as drawn:
-        figures.draw(drawn, table, trained, bases, kinds, confidence)
-    write_text(args.metrics / "scorecard.html", page.html(table, tests, args.published, args.plots, kinds, said))
+    data = {"source": source, "images": len(images), "lesions": images["lesion"].nunique()}
+    write_json(METRICS / "compare.json", scorecard.headline(table))
+    write_csv(METRICS / "compare.csv", table)
+    write_csv(METRICS / "significance.csv", tests)
+    level = f"{100 * confidence:g} %"
+    write_text(METRICS / "compare.md", pages.text(table, tests, PUBLISHED, kinds, data, level, collapsed))
+    with replacing_folder(PLOTS / "compare") as drawn:
+        figures.draw(drawn, table, trained | bases, curves, kinds, confidence)
+    write_text(METRICS / "scorecard.html", pages.html(table, tests, PUBLISHED, PLOTS / "compare", kinds, data))
     counts = scorecard.counts(table).sum()
     print(f"{counts['reproduced']} of {counts['published']} published numbers lie in our intervals")
 

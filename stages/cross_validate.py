@@ -4,15 +4,19 @@
 
 Fold 0 is the standard split, so stages.train is its run. Writes
   data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)
-  metrics/cross_validate/<name>-<fold>.json
+  metrics/cross_validate/<name>-<fold>.json           bma, of the checkpoint of the highest in validation
   plots/cross_validate/<name>-<fold>.csv              history
 """
 
 import argparse
 from pathlib import Path
 
-from lesions import errors, experiment, params, resume, training
-from lesions.files import write_csv, write_json
+from lesions.classify import experiment
+from lesions.classify.config import CrossValidation, classifier
+from lesions.core import config, errors, resume
+from lesions.core.files import write_csv, write_json
+from lesions.training import loop
+from lesions.training.config import Compute
 
 
 def main() -> None:
@@ -22,20 +26,18 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/cross_validate"))
     parser.add_argument("--plots", type=Path, default=Path("plots/cross_validate"))
     args = parser.parse_args()
-    one = params.read(f"cross_validate.{args.run}").cross_validate
-    block = params.read(f"classifiers.{one.classifier}").classifiers  # complete: with its recipe and `train`
-    chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
-    compute, slower = chosen.compute, chosen.slower
+    one = config.read(f"cross_validate.{args.run}", CrossValidation)
+    block, compute = classifier(one.classifier), config.read("compute", Compute)
 
     stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [one, block, compute, slower], sources, training.device_name(compute)) as run:
-        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data, slower)
+    with resume.begin(stage, [one, block, compute], sources, loop.device_name(compute)) as run:
+        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data)
         model, found = trial.fit(stage, run)
     predictions = trial.predict(model, found.best)
     scores = experiment.summary(trial.classes, "test", predictions, found.best)
 
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
-    write_json(args.metrics / f"{args.run}.json", {"test": scores, "images": trial.sizes()})
+    write_json(args.metrics / f"{args.run}.json", {"bma": experiment.headline(scores)["bma"]})
     write_csv(args.plots / f"{args.run}.csv", found.history)
 
 

@@ -3,31 +3,37 @@
     python -m stages.download
 
 `data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder
-laid out as <year>/<file>; `data.isic2020` whether the files of 2020 are among them. An interrupted download goes on
-where it stopped; nothing is unpacked.
+laid out as <year>/<file>; `data.isic2020` whether the files of 2020 are among them. They are kept below .download/ and
+data/raw has links to them: another source and back fetches nothing. An interrupted download goes on where it stopped;
+an official archive put into data/raw by hand is proved and used; nothing is unpacked.
 """
 
 import argparse
 import codecs
+import hashlib
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lesions import archive, checksums, fetch, params
-from lesions.checksums import Checksum
-from lesions.errors import InputError, run
-from lesions.files import replacing_folder
-from lesions.isic import files
-from lesions.params import Data, Sample
-from lesions.source import bases
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.download import checksums, fetch, store
+from lesions.download.checksums import Checksum
+from lesions.download.config import RAW, STORE, refuse_own
+from lesions.download.servers import bases
+from lesions.isic.names import FILES_2020, files
+from lesions.raw import zips
+from lesions.raw.config import Data, Sample
 
 HEADS = (b"image", b"image_id", b"image_name", b"image_name_1", b"ISIC_id")  # of the tables
 DEFAULT_SAMPLE = Sample(seed=0, images=640, pairs=160)
+LESIONS = Path(zips.__file__).parents[1]
+DRAWING = sorted([*LESIONS.glob("sample/*.py"), *LESIONS.glob("isic/*.py")])  # what decides the sample's bytes
 
 
 def record_name(data: Data) -> str:
-    """The source's name in data/checksums.json: a sample made with other parameters is another source."""
+    """Return the source's name in data/checksums.json: a sample made with other parameters is another source."""
     if data.source != "sample" or data.sample == DEFAULT_SAMPLE:
         return data.source.rstrip("/")
     return f"sample seed={data.sample.seed} images={data.sample.images} pairs={data.sample.pairs}"
@@ -45,41 +51,117 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
         with path.open("rb") as table:
             if table.readline(100).removeprefix(codecs.BOM_UTF8).split(b",")[0] not in HEADS:
                 heads = ", ".join(head.decode() for head in HEADS)
-                raise InputError(
-                    f"{source}: {file}: expected a table whose first column is one of {heads}; check data.source"
-                )
+                raise InputError(f"{path}: expected a table whose first column is one of {heads}; check data.source")
     elif recorded:
-        archive.open_archive(path).close()
+        zips.open_archive(path).close()
     else:
-        archive.verify(path)
+        zips.verify(path)
+
+
+def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums.Records) -> Path:
+    """Return the folder of the store that a file of data/raw belongs to: that of a source that is known to have it.
+
+    Raises InputError for a file that no source has and that is not, at first sight, a sound one of data.source.
+    """
+    source = record_name(data)
+    mine, recorded = store.folder(source), None if data.source == "sample" else records.get(source, {}).get(file)
+    if found["sha256"] == (recorded or fetch.read_note(mine / file)).get("sha256"):
+        return mine
+    for name, of in records.items():
+        if name != source and of.get(file) == found:
+            return store.folder(name)
+    for folder in STORE.glob("*"):
+        if folder != mine and fetch.read_note(folder / file).get("sha256") == found["sha256"]:
+            return folder
+    if recorded:
+        raise InputError(
+            f"{path}: sha256 {found['sha256']}, but data/checksums.json records {recorded['sha256']} for {source}; "
+            "move it elsewhere and run again, or delete the record there if the publisher changed the file"
+        )
+    if data.source == "sample" or file not in files(data.isic2020):
+        raise InputError(
+            f"{path}: not a file of data.source {data.source}; {way_in(data, file)}move it elsewhere and run again"
+        )
+    bases(source, ())
+    prove(path, source, file, found, None)
+    return mine
+
+
+def way_in(data: Data, file: str) -> str:
+    """Say how a file of data/raw could be used, if it has an official name."""
+    home = next((name for name in files(True) if Path(name).name == Path(file).name), file)
+    if home != file:
+        return f"put it at data/raw/{home}, or "
+    if file in files(True) and data.source == "sample":
+        return "say data.source isic to use it, or "
+    return "set data.isic2020 to true to use it, or " if file in FILES_2020 else ""
+
+
+def settle(data: Data, out: Path, records: Path) -> dict[str, Checksum]:
+    """Return what of the source's files lies in `out`; all that lies there is in the store then, by links or moved.
+
+    A sound archive that was put there by hand is recorded. Raises InputError for any other before anything is moved.
+    """
+    source, known = record_name(data), checksums.read(records)
+    found = {file: checksums.of(path) for file, path in store.listed(out).items()}
+    owners = {file: owner(data, out / file, file, entry, known) for file, entry in found.items()}
+    ours = {file: found[file] for file, folder in owners.items() if folder == store.folder(source)}
+    record(records, source, ours)
+    for file, folder in owners.items():
+        kept = folder / file
+        note = fetch.read_note(kept) | {"sha256": found[file]["sha256"]}
+        if not (kept.exists() and kept.samefile(out / file)):
+            fetch.discard(kept)
+            store.adopt(out / file, kept)
+        fetch.write_note(kept, **note)
+    return ours
+
+
+def record(records: Path, source: str, found: dict[str, Checksum]) -> None:
+    """Record what was not recorded yet."""
+    recorded = checksums.read(records).get(source, {})
+    if new := {file: found[file] for file in found if file not in recorded}:
+        checksums.record(records, source, new)
+        print(f"{records}: recorded {len(new)} files of {source}; commit it, it is held to from now")
 
 
 def collect(
-    source: str, wanted: tuple[str, ...], folder: Path, recorded: dict[str, Checksum], sleep: Callable
+    source: str, wanted: tuple[str, ...], here: dict[str, Checksum], recorded: dict[str, Checksum], sleep: Callable
 ) -> dict[str, Checksum]:
-    """The `wanted` files, proved, into `folder`; they go there when the last of them is."""
-    places, store, found = bases(source, wanted), fetch.store(source), {}
+    """Bring the `wanted` files, proved, into the source's store; those `here` or there already are not fetched."""
+    folder, found = store.folder(source), {}
+    have = {file: here.get(file) or fetch.whole(folder / file, recorded.get(file)) for file in wanted}
+    missing = tuple(file for file in wanted if not have[file])
+    places = bases(source, missing) if missing else ()
     for file in sorted(wanted, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
-        path = store / file
-        sha256 = fetch.fetch([f"{base}/{file}" for base in places], path, sleep)
-        found[file] = {"sha256": sha256, "size": path.stat().st_size}
+        path = folder / file
+        found[file] = have[file] or fetch.fetch([f"{base}/{file}" for base in places], path, sleep)
         try:
             prove(path, source, file, found[file], recorded.get(file))
         except InputError:
             fetch.discard(path)
             raise
-    for file in wanted:
-        fetch.deliver(store / file, folder / file)
     return found
 
 
-def make(data: Data, folder: Path, recorded: dict[str, Checksum]) -> dict[str, Checksum]:
-    """The embedded sample into `folder`: drawn here, so there is no publisher to hold to; other bytes are told."""
-    from lesions import sample
+def make(data: Data, out: Path, recorded: dict[str, Checksum]) -> dict[str, Checksum]:
+    """Draw the embedded sample into its store, unless the same code has drawn it there before.
 
-    sample.write(folder, data.sample, data.isic2020)
-    found = {file: checksums.of(folder / file) for file in files(data.isic2020)}
-    if any(recorded.get(file, found[file]) != found[file] for file in found):
+    There is no publisher to hold to; other bytes than recorded are told.
+    """
+    folder, wanted = store.folder(record_name(data)), files(data.isic2020)
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in DRAWING)).hexdigest()
+    if not all(fetch.read_note(folder / file).get("code") == code and fetch.whole(folder / file) for file in wanted):
+        from lesions.sample import writing
+
+        for file in files(True):
+            if fetch.whole(folder / file):  # else somebody wrote to it: then it stays
+                store.unlink(folder / file, out / file)
+        writing.write(folder, data.sample, data.isic2020)
+        for file in wanted:
+            fetch.write_note(folder / file, code=code, sha256=checksums.of(folder / file)["sha256"])
+    found = {file: checksums.of(folder / file) for file in wanted}
+    if any(recorded.get(file, found[file]) != found[file] for file in wanted):
         print(
             "sample: drawn with other bytes than data/checksums.json records (another CPU or image library rounds "
             "otherwise): our numbers here can differ a little from the committed ones",
@@ -89,30 +171,25 @@ def make(data: Data, folder: Path, recorded: dict[str, Checksum]) -> dict[str, C
 
 
 def download(data: Data, out: Path, records: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Fill `out` with links to the files of data.source in the store, fetching or drawing what is not there."""
+    refuse_own(data.source, out)
     source, wanted = record_name(data), files(data.isic2020)
-    recorded = checksums.read(records).get(source, {})
-    with replacing_folder(out) as folder:
-        if data.source == "sample":
-            found = make(data, folder, recorded)
-        else:
-            found = collect(source, wanted, folder, recorded, sleep)
-        if new := {file: found[file] for file in wanted if file not in recorded}:
-            checksums.record(records, source, new)
-            print(
-                f"{records}: recorded {len(new)} of {len(wanted)} files of {source}; commit it, it is held to from now"
-            )
-    fetch.clear(source)
-    print(f"{out}: {sum(entry['size'] for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
+    found = make(data, out, checksums.read(records).get(source, {})) if data.source == "sample" else {}
+    here = settle(data, out, records)
+    found = found or collect(source, wanted, here, checksums.read(records).get(source, {}), sleep)
+    record(records, source, found)
+    store.place(store.folder(source), out, wanted)
+    print(f"{out}: {sum(int(entry['size']) for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("data/raw"), help="folder to fill (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RAW, help="folder to fill (default: %(default)s)")
     parser.add_argument(
         "--checksums", type=Path, default=Path("data/checksums.json"), help="the records (default: %(default)s)"
     )
     args = parser.parse_args()
-    download(params.read("data").data, args.out, args.checksums)
+    download(config.read("data", Data), args.out, args.checksums)
 
 
 if __name__ == "__main__":

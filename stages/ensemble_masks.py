@@ -5,7 +5,7 @@
 Reads data/predictions/unet34/<fold>.{csv,npy} of the folds in params.yaml, data/sorted/isic2018.csv and the masks at
 the last phase's size; writes
   data/predictions/unet34.csv   image, fold (0 …: the fold's own images; ensemble: the test part), jaccard, dice
-  metrics/unet34.json           mean Jaccard, thresholded Jaccard and Dice of all folds' own images and of the ensemble
+  metrics/unet34.json           mean Jaccard, thresholded Jaccard and Dice of the ensemble
 """
 
 import argparse
@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions import metrics, params
-from lesions.errors import InputError, run
-from lesions.files import read_array, read_csv, write_csv, write_json
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.core.files import read_array, read_csv, write_csv, write_json
+from lesions.isic import metrics
+from lesions.segment.config import Unet34
 
 
 def overlaps(guess: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,18 +27,12 @@ def overlaps(guess: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return metrics.jaccard(both, either), metrics.dice(both, either)
 
 
-def scores(table: pd.DataFrame) -> dict[str, float]:
-    found = {"jaccard": table["jaccard"].mean(), "dice": table["dice"].mean()}
-    found["jaccard_thresholded"] = metrics.thresholded(table["jaccard"].to_numpy()).mean()
-    return {name: round(float(value), 6) for name, value in found.items()} | {"images": len(table)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/unet34.json"))
     args = parser.parse_args()
-    setting = params.read("unet34").unet34
+    setting = config.read("unet34", Unet34)
 
     table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split"), "stages.sort")
     test = np.flatnonzero(table["split"] == "test")
@@ -57,7 +53,8 @@ def main() -> None:
     )
     folds = pd.concat(tables)
     write_csv(args.data / "predictions/unet34.csv", pd.concat([folds, ensemble])[["image", "fold", "jaccard", "dice"]])
-    write_json(args.metrics, {"folds": scores(folds), "ensemble": scores(ensemble)})
+    means = {"jaccard": jaccards, "jaccard_thresholded": metrics.thresholded(jaccards), "dice": dices}
+    write_json(args.metrics, {name: round(float(values.mean()), 6) for name, values in means.items()})
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lesions import masking, params
-from lesions.errors import InputError, run
-from lesions.files import new_array, read_array, read_csv, replacing
-from lesions.images import before_after
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.core.files import new_array, read_array, read_csv, replacing
+from lesions.pictures import styles
+from lesions.pictures.config import Masked
+from lesions.pictures.sheets import before_after
 
 
 def main() -> None:
@@ -26,15 +28,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--plots", type=Path, default=Path("plots/masked"))
     args = parser.parse_args()
-    chosen = params.read(f"masked.{args.name}").masked
+    chosen = config.read(f"masked.{args.name}", Masked)
 
     images = read_array(args.data / f"resized/{chosen.set}/classify.npy")
     masks = read_array(args.data / f"masks/{chosen.set}.npy")
     sides = ("top", "left", "bottom", "right")
-    boxes = read_csv(args.data / f"masks/{chosen.set}.csv", sides, "stages.mask")[list(sides)].to_numpy()
+    boxes = read_csv(args.data / f"masks/{chosen.set}.csv", sides, "stages.predict_masks")[list(sides)].to_numpy()
     if not images.shape[:3] == masks.shape or len(boxes) != len(images):
-        raise InputError(f"data/masks/{chosen.set}.npy: {masks.shape}; expected {images.shape[:3]}: run the mask stage")
-    apply = masking.STYLES[chosen.style]
+        raise InputError(
+            f"data/masks/{chosen.set}.npy: {masks.shape}; expected {images.shape[:3]}; run stages.predict_masks"
+        )
+    apply = styles.STYLES[chosen.style]
     made = args.data / f"masked/{args.name}.npy"
     with new_array(made, images.shape) as write:
         for image, mask, box in zip(tqdm(images, desc=args.name, unit="image"), masks, boxes, strict=True):

@@ -24,11 +24,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lesions import isic, params, photographs
-from lesions.archive import members, open_archive
-from lesions.cores import in_order, usable
-from lesions.errors import InputError, at_least_one, run
-from lesions.files import array_of_rows, read_csv, replacing_folder
+from lesions.core import config
+from lesions.core.errors import InputError, at_least_one, run
+from lesions.core.files import array_of_rows, read_csv, replacing_folder
+from lesions.core.workers import in_order, usable
+from lesions.isic import names as isic
+from lesions.raw import photographs
+from lesions.raw.config import Resize
+from lesions.raw.zips import members, open_archive
 
 # Set -> its archives of images, by the table's column `archive` where there can be several.
 IMAGES = {
@@ -45,7 +48,7 @@ Put = Callable[[int, np.ndarray], None]
 
 
 def preparing(
-    image_zips: dict[str, Path], mask_zip: Path | None, resize: params.Resize, put: dict[str, Put]
+    image_zips: dict[str, Path], mask_zip: Path | None, resize: Resize, put: dict[str, Put]
 ) -> Callable[[Job], dict[str, float]]:
     """A function that puts an image, and its mask if it has one, in their places and says each mask's share of lesion.
 
@@ -58,7 +61,7 @@ def preparing(
     def prepare(job: Job) -> dict[str, float]:
         row, archive, member, mask_member = job
         image, mask = photographs.decode(*photographs.read(images[archive], member)), None
-        if mask_member:
+        if mask_member and masks:
             mask = photographs.decode_mask(*photographs.read(masks, mask_member), image.shape[:2])
         ready = photographs.prepare(image, mask, resize)
         for name, pixels in ready.items():
@@ -99,7 +102,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/resized"))
     parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()
-    resize = params.read(f"resize.{args.set}").resize
+    resize = config.read(f"resize.{args.set}", Resize)
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
     columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * ("" not in IMAGES[args.set])
     table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
@@ -112,7 +115,7 @@ def main() -> None:
     shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
     if mask_zip:
         shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
-    areas = {name: [] for name in shapes if name.endswith("_masks")}
+    areas: dict[str, list[float]] = {name: [] for name in shapes if name.endswith("_masks")}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
         put = {name: stack.enter_context(array_of_rows(folder / f"{name}.npy", of)) for name, of in shapes.items()}
         ready = in_order(partial(preparing, image_zips, mask_zip, resize, put), jobs, args.workers)

@@ -3,9 +3,10 @@
     python -m stages.segment
 
 Reads data/sorted/isic2018.csv and data/resized/isic2018/segment{,_masks}.npy; writes
-  models/segment/{loss,jaccard}.pt       state dicts
+  models/segment/{loss,jaccard}.pt       state dicts; scores.csv: the epoch of each and its means over the test images
   data/predictions/segment.csv           image, checkpoint, jaccard, dice of every test image
-  metrics/segment.json                   mean Jaccard, thresholded Jaccard (0 below .65, the leaderboard's) and Dice
+  metrics/segment.json                   mean Jaccard, thresholded Jaccard (0 below .65, the leaderboard's), Dice and
+                                         loss of the checkpoint of the highest Jaccard
   plots/segment/history.csv, good.png, bad.png   study A's Figures 6.1 and 6.2: image, true mask, predicted mask
 Scored on the resized masks, as in study A.
 """
@@ -18,9 +19,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lesions import checkpoints, errors, params, resume, training, unet
-from lesions.files import read_csv, replacing_folder, write_csv, write_json
-from lesions.segmentation import Pairs, loss_of, summary
+from lesions.core import config, errors, resume
+from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
+from lesions.segment import unet
+from lesions.segment.config import Segment
+from lesions.segment.pairs import Pairs, loss_of, summary
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
 
 CHECKPOINTS = ("loss", "jaccard")
 
@@ -51,39 +56,40 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/segment.json"))
     parser.add_argument("--plots", type=Path, default=Path("plots/segment"))
     args = parser.parse_args()
-    chosen = params.read("segment", "compute")
-    recipe, compute = chosen.segment, chosen.compute
+    recipe, compute = config.read("segment", Segment), config.read("compute", Compute)
 
-    device = training.prepare(compute, recipe.seed)
+    device = loop.prepare(compute, recipe.seed)
     table_path = args.data / "sorted/isic2018.csv"
     table = read_csv(table_path, ("image", "mask", "split"), "stages.sort")
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
-    pairs = Pairs(args.data / "resized/isic2018/segment.npy", rows, len(table), device)
+    pairs = Pairs(args.data / "resized/isic2018/segment.npy", rows, len(table), device, recipe.encoder)
 
     weights = args.data / "weights" / recipe.weights
-    model = unet.build(recipe.encoder, None if recipe.weights == "none" else weights)
+    start = None if recipe.weights == "none" else weights
+    model = unet.build(recipe.decoder, recipe.encoder, pairs.pixels.shape[1:3], weights=start)
     sources = [table_path, args.data / "resized/isic2018", weights]
-    with resume.begin("segment", [recipe, compute], sources, training.device_name(compute)) as run:
-        found = training.fit(
-            model, recipe, training.switches(compute, device), device, batches=partial(pairs.batches, recipe),
+    with resume.begin("segment", [recipe, compute], sources, loop.device_name(compute)) as run:
+        found = loop.fit(
+            model, recipe, loop.switches(compute, device), device, batches=partial(pairs.batches, recipe),
             loss_of=loss_of(recipe.loss), validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute),
             keep=CHECKPOINTS, name="segment", run=run,
         )  # fmt: skip
 
-    scores, tables = {}, []
+    scores, tables = [], []
     for checkpoint, (epoch, state) in found.best.items():
         model.load_state_dict(state)
         loss, jaccards, dices = pairs.score(model, "test", recipe, recipe.loss, compute)
         tables.append(pd.DataFrame({"image": table["image"].iloc[rows["test"]], "checkpoint": checkpoint}))
         tables[-1] = tables[-1].assign(jaccard=jaccards, dice=dices)
-        scores[checkpoint] = {"epoch": epoch} | summary(loss, jaccards, dices)
+        scores.append({"checkpoint": checkpoint, "epoch": epoch} | summary(loss, jaccards, dices))
 
     checkpoints.save(args.models, found.best)
+    write_csv(args.models / "scores.csv", pd.DataFrame(scores))
     write_csv(args.data / "predictions/segment.csv", pd.concat(tables))
-    write_json(args.metrics, {"test": scores, "images": {role: len(index) for role, index in rows.items()}})
+    write_json(args.metrics, summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
     with replacing_folder(args.plots) as folder:
         write_csv(folder / "history.csv", found.history)
-        for name, row in examples(jaccards).items():  # of the last checkpoint, jaccard
+        for name, row in examples(jaccards).items():  # of that checkpoint too
             index = rows["test"][row : row + 1]
             guess = unet.probabilities(model, pairs.images.batch(index), compute)[0].cpu().numpy() > 0.5
             figure(pairs.pixels[index[0]], pairs.truth[index[0]], guess).save(folder / f"{name}.png")

@@ -4,7 +4,7 @@
 
 Reads the tables of 2019, 2017 and 2020 in data/raw and the names in the image archives; writes
   data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see
-                            lesions/splits.py)
+                            lesions/isic/splits.py)
   data/sorted/isic2018.csv  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there,
                             and a lesion of which ISIC 2017 validates an image is test, so that the U-Net has never
                             seen the lesions that classifiers are scored on; fold: 0, 1 or 2, study D's three folds
@@ -12,8 +12,8 @@ Reads the tables of 2019, 2017 and 2020 in data/raw and the names in the image a
                             the official parts, though two lesions of the real set are in both)
   data/sorted/merged.csv    image, archive (isic2019 or isic2020), lesion, label, eighty: study E's set, which is 2019's
                             and, if data.isic2020 says so, what of 2020 has one of its labels
-  metrics/sort.json         images of each class: in all, in the test part, in the balanced set, in the parts of 2017
-                            and of the merged set
+  data/sorted/counts.csv    set, column, part, label, images: how many of each class each part of these tables has
+  metrics/sort.json         images: of ISIC 2019
 """
 
 import argparse
@@ -22,17 +22,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions import isic, params, splits, tables
-from lesions.archive import members
-from lesions.errors import InputError, run
-from lesions.files import write_csv, write_json
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.core.files import write_csv, write_json
+from lesions.isic import names as isic
+from lesions.isic import splits
+from lesions.raw import tables
+from lesions.raw.config import Sort
+from lesions.raw.zips import members
 
 PICTURES = (".jpg", ".jpeg", ".png")
 STUDY_D_FOLDS = 3
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # of random numbers, so that one column's do not change another's
 
 
-def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
+def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
     rng = np.random.default_rng(sort.seed)
     images = members(raw / isic.IMAGES_2019, PICTURES)
     table = tables.read_2019(raw / isic.TRUTH_2019, raw / isic.METADATA_2019, images)
@@ -43,7 +47,7 @@ def sort_2019(raw: Path, sort: params.Sort) -> pd.DataFrame:
     return table.assign(eighty=splits.eighty(table, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
 
 
-def sort_merged(raw: Path, classified: pd.DataFrame, sort: params.Sort, isic2020: bool) -> pd.DataFrame:
+def sort_merged(raw: Path, classified: pd.DataFrame, sort: Sort, isic2020: bool) -> pd.DataFrame:
     """Study E's set: `classified`, the 2019 set, then the labelled images of 2020; 80/10/10 of it all.
 
     A lesion's first label decides among which class it is dealt out, so that it stays whole if it had a second one.
@@ -83,7 +87,7 @@ def sort_2017(raw: Path, classified: pd.DataFrame) -> pd.DataFrame:
     return table[["image", "archive", "lesion", "label", "split"]]
 
 
-def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort: params.Sort) -> pd.DataFrame:
+def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort: Sort) -> pd.DataFrame:
     """Pairs of image and mask, with the part and the fold that each plays.
 
     A pair plays the part that its image has in fold 0 of `classified`, the 2019 set; images outside it are dealt out
@@ -114,17 +118,15 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     return pairs.assign(fold=splits.deal(lesion, (1.0,) * STUDY_D_FOLDS, rng))
 
 
-def count(table: pd.DataFrame, melanoma: pd.DataFrame, merged: pd.DataFrame) -> dict:
-    balanced = splits.labels(table, "balanced")
-    of_2017, of_merged = melanoma.groupby("split")["label"], merged.groupby("archive")["label"]
-    return {
-        "images": {label: int((table["label"] == label).sum()) for label in isic.CLASSES},
-        "lesions": int(table["lesion"].nunique()),
-        "test": {label: int(((table["label"] == label) & (table["cv0"] == "test")).sum()) for label in isic.CLASSES},
-        "balanced": {c: int(((balanced == c) & (table["balanced"] != "")).sum()) for c in isic.BALANCED_CLASSES},
-        "isic2017": {part: found.value_counts().sort_index().to_dict() for part, found in of_2017},
-        "merged": {archive: found.value_counts().sort_index().to_dict() for archive, found in of_merged},
-    }
+def count(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return set, column, part, label, images: the images of each class in each part that a column of a table deals."""
+    found = []
+    for name, table in tables.items():
+        for column in table.columns.drop(["image", "lesion", "label"]):
+            part, label = table[column].rename("part"), splits.labels(table, column).rename("label")
+            counted = table.groupby([part, label])["image"].count().rename("images").reset_index()
+            found.append(counted.assign(set=name, column=column))
+    return pd.concat(found).query("part != ''")[["set", "column", "part", "label", "images"]]
 
 
 def main() -> None:
@@ -133,17 +135,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/sorted"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/sort.json"))
     args = parser.parse_args()
-    chosen = params.read("sort", "data.isic2020")
-    sort = chosen.sort
+    sort, isic2020 = config.read("sort", Sort), config.read("data.isic2020", bool)
     classified = sort_2019(args.raw, sort)
     melanoma = sort_2017(args.raw, classified)
     pairs = sort_2018(args.raw, classified, melanoma, sort)
-    merged = sort_merged(args.raw, classified, sort, chosen.data)
+    merged = sort_merged(args.raw, classified, sort, isic2020)
     write_csv(args.out / "isic2019.csv", classified)
     write_csv(args.out / "isic2018.csv", pairs)
     write_csv(args.out / "isic2017.csv", melanoma)
     write_csv(args.out / "merged.csv", merged)
-    write_json(args.metrics, count(classified, melanoma, merged))
+    write_csv(args.out / "counts.csv", count({"isic2019": classified, "isic2017": melanoma, "merged": merged}))
+    write_json(args.metrics, {"images": len(classified)})
     print(
         f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs, "
         f"{len(melanoma)} images of ISIC 2017, {len(merged) - len(classified)} of ISIC 2020"

@@ -5,7 +5,9 @@
 Reads the block's table, images, generated images and the weights it starts from; writes
   models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma, and snapshot_1 … where asked for
   data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
-  metrics/train/<name>.json                      scores of each checkpoint on the test part (ISIC 2017: validation)
+  models/train/<name>/scores.csv                 epoch and scores of each checkpoint on the test part (ISIC 2017:
+                                                 validation)
+  metrics/train/<name>.json                      bma, auc, accuracy and loss there of the checkpoint of the highest BMA
   plots/train/<name>/{history,confusion,roc}.csv
 A block with several runs trains once a seed: predictions and history are of all runs, scores their mean, the state
 dicts those of the first.
@@ -17,8 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lesions import checkpoints, errors, experiment, params, resume, training
-from lesions.files import replacing_folder, write_csv, write_json
+from lesions.classify import experiment
+from lesions.classify.config import classifier
+from lesions.core import config, errors, resume
+from lesions.core.files import replacing_folder, write_csv, write_json
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
 
 
 def main() -> None:
@@ -29,16 +35,14 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/train"))
     parser.add_argument("--plots", type=Path, default=Path("plots/train"))
     args = parser.parse_args()
-    block = params.read(f"classifiers.{args.name}").classifiers  # complete: with what its recipe and `train` say
-    chosen = params.read("train", f"recipes.{block.recipe}", "compute", "slower")
-    compute, slower = chosen.compute, chosen.slower
+    block, compute = classifier(args.name), config.read("compute", Compute)
 
     fits, tables = [], []
     stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [block, compute, slower], sources, training.device_name(compute)) as run:
+    with resume.begin(stage, [block, compute], sources, loop.device_name(compute)) as run:
         for seed in range(block.seed, block.seed + block.runs):
             seeded = block.model_copy(update={"seed": seed})
-            trial = experiment.Experiment(seeded, block.split, compute, args.data, slower)
+            trial = experiment.Experiment(seeded, block.split, compute, args.data)
             model, found = trial.fit(f"{stage}-{seed}" if block.runs > 1 else stage, run)
             tables.append(trial.predict(model, found.best))
             fits.append(found)
@@ -46,11 +50,9 @@ def main() -> None:
     scores = experiment.summary(trial.classes, trial.scored, predictions, first.best)
 
     checkpoints.save(args.models / args.name, first.best)
+    write_csv(args.models / args.name / "scores.csv", scores)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
-    write_json(
-        args.metrics / f"{args.name}.json",
-        {trial.scored: scores, "images": trial.sizes(), "runs": block.runs},
-    )
+    write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
     with replacing_folder(args.plots / args.name) as folder:
         histories = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
         write_csv(folder / "history.csv", pd.concat(histories) if block.runs > 1 else first.history)

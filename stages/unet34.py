@@ -8,8 +8,8 @@ goes on under one-cycle at the rate it suggests; the weights pass from phase to 
   models/unet34/<fold>.pt                 the state of the highest Jaccard at the last phase's size
   data/predictions/unet34/<fold>.csv      image, jaccard, dice of the fold's images, which this model never saw
   data/predictions/unet34/<fold>.npy      uint8 n×H×W, probabilities × 255 of the held-out test part, for the ensemble
-  metrics/unet34/<fold>.json              rates found, mean Jaccard, thresholded Jaccard and Dice of the fold
-  plots/unet34/<fold>/history.csv, range_<phase>.png
+  metrics/unet34/<fold>.json              mean Jaccard, thresholded Jaccard, Dice and loss of the fold
+  plots/unet34/<fold>/history.csv, range_<phase>.png; column `lr`: the rate that each phase found
 """
 
 import argparse
@@ -21,10 +21,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lesions import checkpoints, errors, params, range_test, resume, training, unet
-from lesions.files import new_array, read_csv, replacing_folder, write_csv, write_json
-from lesions.freezing import freeze
-from lesions.segmentation import Pairs, loss_of, summary
+from lesions.core import config, errors, resume
+from lesions.core.files import new_array, read_array, read_csv, replacing_folder, write_csv, write_json
+from lesions.segment import unet
+from lesions.segment.config import ArrayPhase, Unet34
+from lesions.segment.pairs import Pairs, loss_of, summary
+from lesions.training import checkpoints, loop, range_test
+from lesions.training.config import Compute, Optimisation, Phase
+from lesions.training.freezing import freeze
 
 CHECKPOINTS = ("jaccard",)
 
@@ -40,18 +44,18 @@ def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
 
 
 def grow(
-    model: nn.Module, pairs: Pairs, phase: params.ArrayPhase, recipe: params.Optimisation, setting: params.Unet34,
-    compute: params.Compute, device: torch.device, name: str, run: resume.Run,
-) -> tuple[training.Fit, pd.DataFrame, float]:  # fmt: skip
+    model: nn.Module, pairs: Pairs, phase: ArrayPhase, recipe: Optimisation, setting: Unet34,
+    compute: Compute, device: torch.device, name: str, run: resume.Run,
+) -> tuple[loop.Fit, pd.DataFrame, float]:  # fmt: skip
     """One phase: freeze, find the rate, train at it. Returns what was trained, the range test's curve and the rate."""
     freeze(model, phase.train)
     loss = loss_of(setting.loss)
     curve, rate = range_test.find(
         model, recipe, compute, device, lambda: pairs.batches(recipe, 0)[1], loss, steps=setting.range_steps
     )
-    leg = params.Phase(epochs=phase.epochs, lr=rate, train=phase.train)
-    found = training.fit(
-        model, recipe.model_copy(update={"phases": (leg,)}), training.switches(compute, device), device,
+    leg = Phase(epochs=phase.epochs, lr=rate, train=phase.train)
+    found = loop.fit(
+        model, recipe.model_copy(update={"phases": (leg,)}), loop.switches(compute, device), device,
         batches=partial(pairs.batches, recipe), loss_of=loss, keep=CHECKPOINTS, name=name, run=run,
         validate=lambda model: pairs.validate(model, recipe, setting.loss, compute),
     )  # fmt: skip
@@ -66,30 +70,31 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/unet34"))
     parser.add_argument("--plots", type=Path, default=Path("plots/unet34"))
     args = parser.parse_args()
-    chosen = params.read("unet34", "compute")
-    setting, compute = chosen.unet34, chosen.compute
+    setting, compute = config.read("unet34", Unet34), config.read("compute", Compute)
 
     if args.fold not in setting.folds:
         known = ", ".join(map(str, setting.folds))
         raise errors.InputError(f"params.yaml: unet34.folds: no fold {args.fold}; there is {known}")
-    device = training.prepare(compute, setting.seed)
+    device = loop.prepare(compute, setting.seed)
     table_path, weights = args.data / "sorted/isic2018.csv", args.data / "weights" / setting.weights
     table = read_csv(table_path, ("image", "split", "fold"), "stages.sort")
     rows = parts(table, args.fold)
-    model = unet.build(setting.encoder, None if setting.weights == "none" else weights)
-    model.to(device, memory_format=torch.channels_last)
+    arrays = [args.data / f"resized/isic2018/{phase.array}.npy" for phase in setting.phases]
+    sizes, start = [read_array(array).shape[1:3] for array in arrays], None if setting.weights == "none" else weights
+    model = unet.build(setting.decoder, setting.encoder, *sizes, weights=start)
+    model.to(device).to(memory_format=torch.channels_last)
     stage, sources = f"unet34-{args.fold}", [table_path, args.data / "resized/isic2018", weights]
     histories, curves, rates = [], [], []
-    with resume.begin(stage, [setting, compute], sources, training.device_name(compute)) as run:
-        for number, phase in enumerate(setting.phases, start=1):
-            pairs = Pairs(args.data / f"resized/isic2018/{phase.array}.npy", rows, len(table), device)
-            recipe = params.Optimisation(
+    with resume.begin(stage, [setting, compute], sources, loop.device_name(compute)) as run:
+        for number, (phase, array) in enumerate(zip(setting.phases, arrays, strict=True), start=1):
+            pairs = Pairs(array, rows, len(table), device, setting.encoder)
+            recipe = Optimisation(
                 epochs=phase.epochs, batch=setting.batch, optimizer=setting.optimizer, lr=1.0, schedule="onecycle",
                 weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
             )  # fmt: skip
             name = f"{stage}-{number}"
             found, curve, rate = grow(model, pairs, phase, recipe, setting, compute, device, name, run)
-            histories.append(found.history.assign(phase=number))
+            histories.append(found.history.assign(phase=number, lr=rate))
             curves.append(curve)
             rates.append(rate)
 
@@ -108,12 +113,7 @@ def main() -> None:
             batch = pairs.images.batch(rows["test"][start : start + setting.batch])
             p = unet.probabilities(model, batch, compute)
             write((255 * p).round().byte().cpu().numpy())
-    found = {
-        "fold": summary(mean, jaccards, dices),
-        "lr": [float(f"{rate:.4g}") for rate in rates],
-        "images": {role: len(index) for role, index in rows.items()},
-    }
-    write_json(args.metrics / f"{args.fold}.json", found)
+    write_json(args.metrics / f"{args.fold}.json", summary(mean, jaccards, dices))
     with replacing_folder(args.plots / str(args.fold)) as folder:
         write_csv(folder / "history.csv", history)
         for number, (curve, rate) in enumerate(zip(curves, rates, strict=True), start=1):

@@ -1,8 +1,9 @@
-"""Fetch one set of ImageNet weights to data/weights/<name>, held to its publisher's hash and to data/checksums.json.
+"""Weights: bring one set of pretrained weights to data/weights/<name>, held to its publisher's hash and to its record.
 
-    python -m stages.weights vgg16
+    python -m stages.weights lite0
 
-The names are those of lesions/weights.py. --mirror: a URL or folder that has the same file names.
+The section weights of params.yaml says where from (lesions/download/weights.py); data/checksums.json has the record.
+--mirror: a URL or folder that has the same file names (of timm's: <network>.<tag>.safetensors).
 """
 
 import argparse
@@ -10,45 +11,53 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lesions import checksums, fetch, weights
-from lesions.errors import InputError, run
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.download import checksums, fetch, store, weights
 
 
 def download(
     name: str,
+    source: str,
     out: Path,
     mirror: str | None = None,
     records: Path = Path("data/checksums.json"),
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    place = weights.url(name)
+    """Bring the weights of `source` to <out>/<name>: a link to the store, which serves a later run of the stage."""
+    recorded = checksums.read(records).get("weights", {}).get(source)
+    place = weights.place(source)
+    file = weights.file_name(source, place)
     if mirror:
-        place = f"{mirror.rstrip('/')}/{place.rpartition('/')[2]}"
-    path = fetch.store(place) / place.rpartition("/")[2]
-    sha256 = fetch.fetch([place], path, sleep)
-    found, recorded = {"sha256": sha256, "size": path.stat().st_size}, checksums.read(records).get("weights", {})
+        place = f"{mirror.rstrip('/')}/{file}"
+    path = store.folder(source) / file
+    found = fetch.whole(path, recorded) if fetch.is_url(place) else None  # a file that is here can have been changed
+    found = found or fetch.fetch([place], path, sleep)
     try:
-        weights.verify(name, path, sha256)
-        if recorded.get(name, found) != found:
-            raise InputError(f"{name}: sha256 {sha256}, {records} has {recorded[name]['sha256']}; check --mirror")
+        weights.verify(source, file, str(found["sha256"]), path)
+        if recorded not in (None, found):
+            raise InputError(
+                f"{source}: sha256 {found['sha256']}, but {records} records {recorded['sha256']}; run again, "
+                "or delete the record there if its publisher changed the file"
+            )
     except InputError:
         fetch.discard(path)
         raise
-    fetch.deliver(path, out / name)
-    fetch.clear(place)
-    if name not in recorded:
-        checksums.record(records, "weights", {name: found})
-        print(f"{records}: recorded {name}; commit it, it is held to from now")
-    print(f"{out / name}: {(out / name).stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+    (out / name).unlink(missing_ok=True)
+    store.link(path, out / name)
+    if recorded is None:
+        checksums.record(records, "weights", {source: found})
+        print(f"{records}: recorded {source}; commit it, it is held to from now")
+    print(f"{out / name}: {int(found['size']) / 1e6:.1f} MB, sha256 {found['sha256']}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"one of {', '.join(weights.NAMES)}")
+    parser.add_argument("name", help="a name of params.yaml: weights")
     parser.add_argument("--out", type=Path, default=Path("data/weights"), help="folder (default: %(default)s)")
     parser.add_argument("--mirror", help="URL or folder to take the file from, in place of its publisher's")
     args = parser.parse_args()
-    download(args.name, args.out, args.mirror)
+    download(args.name, config.read(f"weights.{args.name}", str), args.out, args.mirror)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import torchvision  # noqa: F401  before TensorFlow: Triton's LLVM, loaded after TensorFlow's, aborts the process
 from PIL import Image
 
-from lesions import isic
+from lesions.isic import names as isic
 
 # The official scorer imports this for its reading of zips, which no test uses; it would have to be compiled.
 sys.modules.setdefault("zipfile_deflate64", zipfile)

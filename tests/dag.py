@@ -2,49 +2,85 @@
 
 import ast
 import re
-import textwrap
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+WINGS = sorted(path.parent.name for path in (ROOT / "lesions").glob("*/__init__.py"))
+BY_FILE = ("lesions/networks", "lesions/tools")  # wings of which a stage depends on files
+# The families of networks that a stage may build, where its block does not say: a U-Net's encoders; study C's pairs.
+FAMILIES = {
+    **dict.fromkeys(("segment", "unet34", "predict_masks"), ("torchvision", "timm")),
+    "attention": ("attention",),
+}
 
 
 def imported(source: Path) -> set[str]:
-    """Files of this repository that `source` imports, directly or not, at any depth of nesting."""
+    """Return the files of this repository that `source` imports, directly or not, at any depth of nesting."""
     found: set[str] = set()
     waiting = [source]
     while waiting:
-        for node in ast.walk(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            for name in names:
-                path = ROOT / f"{name.replace('.', '/')}.py"
-                if path.exists() and str(path.relative_to(ROOT)) not in found:
-                    found.add(str(path.relative_to(ROOT)))
-                    waiting.append(path)
+        new = ours(waiting.pop()) - found
+        found |= new
+        waiting += [ROOT / path for path in new]
     return found
 
 
-def read_params(source: Path) -> set[str]:
-    """The keys that a stage hands to params.read, `{…}` of an f-string as `*`."""
+def ours(source: Path) -> set[str]:
+    """Return the files of this repository that `source` itself imports."""
+    paths = {f"{name.replace('.', '/')}.py" for name in imports(source)}
+    return {path for path in paths if (ROOT / path).exists()}
+
+
+def imports(source: Path) -> set[str]:
+    """Return the names of the modules that `source` imports, as far as a source can tell."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def needed(source: Path) -> set[str]:
+    """Return what a stage's `deps` should name of our sources: wings, or files of BY_FILE and a lone config.py."""
+    wings: dict[str, set[str]] = {}
+    for file in imported(source):
+        if file.startswith("lesions/"):
+            wings.setdefault(str(Path(file).parent), set()).add(file)
+    found = {str(source.relative_to(ROOT))}
+    for wing, files in wings.items():
+        found |= files if wing in BY_FILE or files == {f"{wing}/config.py"} else {wing}
+    if "lesions/networks/build.py" in found:
+        found |= {f"lesions/networks/{family}.py" for family in FAMILIES.get(source.stem, "*")}
+    return found
+
+
+def calls(source: Path) -> set[str]:
+    """Return the keys that `config.read` and `config.section` are given in a source, `{…}` of an f-string as `*`."""
     keys = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.read":
-            for argument in node.args:
-                if isinstance(argument, ast.JoinedStr):
-                    keys.add("".join("*" if isinstance(v, ast.FormattedValue) else v.value for v in argument.values))
-                else:
-                    keys.add(ast.literal_eval(argument))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("config.read", "config.section"):
+            key = node.args[0]
+            parts = key.values if isinstance(key, ast.JoinedStr) else [key]
+            keys.add("".join("*" if isinstance(v, ast.FormattedValue) else v.value for v in parts))
+    return keys
+
+
+def read_params(source: Path) -> set[str]:
+    """Return the keys of params.yaml that a stage reads, through lesions/classify/config.py too."""
+    text, keys = source.read_text(encoding="utf-8"), calls(source)
+    if "classifier(" in text:  # a pair of `attention` does not say its blocks' recipes
+        keys |= {"train", "recipes" if source.stem == "attention" else "recipes.*", "classifiers.*"}
+    if "classifiers(" in text:
+        keys |= {"train", "recipes", "classifiers"}
     return keys
 
 
 def stages() -> dict[str, dict]:
-    """Name → the body of each stage of dvc.yaml (of the `do` of a foreach), with desc."""
+    """Return the body of each stage of dvc.yaml (of a foreach, what it does) by its name."""
     found = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return {name: body.get("do", body) for name, body in found.items()}
 
@@ -53,28 +89,10 @@ def script(body: dict) -> Path:
     return ROOT / (re.search(r"python -m (stages\.\w+)", body["cmd"]).group(1).replace(".", "/") + ".py")
 
 
-def modules(body: dict) -> set[str]:
-    return {dep for dep in body["deps"] if dep.endswith(".py")}
+def sources(body: dict) -> set[str]:
+    """Return the stage's `deps` that are sources of ours."""
+    return {re.sub(r"\$\{[^}]+\}", "*", dep) for dep in body["deps"] if dep.startswith(("stages/", "lesions/"))}
 
 
 def declared_params(body: dict) -> set[str]:
     return {re.sub(r"\$\{[^}]+\}", "*", key) for key in body.get("params", [])}
-
-
-def rewritten(text: str) -> str:
-    """dvc.yaml with each stage's modules set to what its script imports; its other deps stay as they are."""
-    for body in stages().values():
-        first = str(script(body).relative_to(ROOT))
-        others = [f'"{dep}"' if "{" in dep else dep for dep in body["deps"] if not dep.endswith(".py")]
-        names = [first, *sorted(imported(script(body))), *others]
-        cmd = re.escape(body["cmd"])
-        found = re.search(rf"^( +)cmd: {cmd}\n(?:\1.*\n)*?\1deps:(?P<deps>.*\n(?:\1 .*\n)*)", text, re.M)
-        indent = found[1]
-        how = {"width": 118, "subsequent_indent": f"{indent}  ", "break_long_words": False, "break_on_hyphens": False}
-        wrapped = textwrap.fill(f"{indent}deps: [{', '.join(names)}]", **how).removeprefix(f"{indent}deps:")
-        text = text[: found.start("deps")] + f"{wrapped}\n" + text[found.end("deps") :]
-    return text
-
-
-if __name__ == "__main__":  # python tests/dag.py: mend dvc.yaml
-    (ROOT / "dvc.yaml").write_text(rewritten((ROOT / "dvc.yaml").read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The DCGAN's first losses on another Keras backend, for tests/test_gan.py: in a process that imports nothing else.
+"""Print the DCGAN's first losses on another Keras backend, for tests/test_gan.py, in a process that imports no other.
 
 python -c "from tests import first_losses; first_losses.main()" BACKEND COMPUTE   (the section as JSON; reads state.npz)
 """
@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from lesions import keras_backend
-from lesions.params import Compute
-from lesions.study_b import load_state
+from lesions.gan import keras_backend
+from lesions.gan.saving import load_state
+from lesions.training.config import Compute
 
 
 def of(backend: keras_backend.Backend, start: Callable) -> list[list[float]]:
-    """Three steps' after start(networks and optimizers), without dropout, whose draws are each backend's own."""
-    from lesions import gan
+    """Return the losses of three steps after start(networks and optimizers); without dropout, which differs."""
+    from lesions.gan import dcgan
 
-    rng, dropout = np.random.default_rng(0), gan.DROPOUT
-    gan.DROPOUT = 0.0
-    makes, judges = gan.generator(10), gan.discriminator()
-    gan.DROPOUT = dropout
-    pair = gan.adams(makes, judges, 1e-4, 0.5)
-    start((makes, judges, *pair))
-    step = gan.train_step(makes, judges, pair, backend)
+    rng, dropout = np.random.default_rng(0), dcgan.DROPOUT
+    dcgan.DROPOUT = 0.0
+    generator, discriminator = dcgan.generator(10), dcgan.discriminator()
+    dcgan.DROPOUT = dropout
+    pair = dcgan.adams(generator, discriminator, 1e-4, 0.5)
+    start((generator, discriminator, *pair))
+    step = dcgan.train_step(generator, discriminator, pair, backend)
     images, noise = rng.uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32), rng.standard_normal((4, 10), np.float32)
     return [[float(loss) for loss in step(images, noise)] for _ in range(3)]
 

@@ -30,8 +30,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from lesions import archive, isic, params, photographs, settings, tables
-from lesions.errors import InputError
+from lesions.core import config
+from lesions.core.errors import InputError
+from lesions.isic import names as isic
+from lesions.raw import photographs, tables, zips
+from lesions.tools import check, settings
+from lesions.tools.check import Params
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, GIB = 5, 4  # a case's time; the process's memory, which a case of a few hundred bytes must not exhaust
@@ -95,7 +99,7 @@ def small_params() -> dict:
             "masked": ("isic2017_grey", "isic2019_crop")}  # fmt: skip
     for section, names in keep.items():
         found[section] = {name: found[section][name] for name in names}
-    one = {key: found["classifiers"]["residual"][key] for key in ("recipe", "set", "images", "weights")}
+    one = {key: found["classifiers"]["residual"][key] for key in ("family", "recipe", "set", "images", "weights")}
     found["cross_validate"]["residual-1"] = {"classifier": "residual", "fold": 1, **one}
     return found
 
@@ -124,31 +128,31 @@ def pictures() -> list[bytes]:
 
 def read_archive(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    archive.verify(path)
-    found = archive.members(path, (".jpg", ".png"))
-    with archive.open_archive(path) as file:
+    zips.verify(path)
+    found = zips.members(path, (".jpg", ".png"))
+    with zips.open_archive(path) as file:
         assert found and all(isinstance(photographs.read(file, member)[0], bytes) for member in found.values())
 
 
 def read_truth(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     (metadata := path.with_name("metadata.csv")).write_text(METADATA, newline="")
-    check(tables.read_2019(path, metadata, NAMES))
+    is_table(tables.read_2019(path, metadata, NAMES))
 
 
 def read_metadata(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     tables.read_lesions(path)
     (truth := path.with_name("truth.csv")).write_text(TRUTH, newline="")
-    check(tables.read_2019(truth, path, NAMES))
+    is_table(tables.read_2019(truth, path, NAMES))
 
 
 def read_part_3(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    check(tables.read_2017(path, NAMES))
+    is_table(tables.read_2017(path, NAMES))
 
 
-def check(table) -> None:
+def is_table(table) -> None:
     assert sorted(table["image"]) == NAMES and set(table["label"]) <= set(isic.CLASSES)
     assert not table.isna().any(axis=None) and table.map(lambda value: type(value) is str).all(axis=None)
     assert not (table == "").any(axis=None)
@@ -156,12 +160,12 @@ def check(table) -> None:
 
 def read_params(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    assert isinstance(params.load(path), params.Params)
+    assert isinstance(check.load(path), Params)
     assert isinstance(settings.read(path), dict)
 
 
 def read_blocks(path: Path, content: dict) -> None:
-    assert isinstance(params.validated(content, path), params.Params)
+    assert isinstance(config.validated(Params, content, path), Params)
 
 
 def read_image(path: Path, content: bytes) -> None:

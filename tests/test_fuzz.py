@@ -10,8 +10,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lesions import archive, isic, params, tables
-from lesions.errors import InputError
+from lesions.core import config
+from lesions.core.errors import InputError
+from lesions.isic import names as isic
+from lesions.raw import tables, zips
+from lesions.tools import check
+from lesions.tools.check import Params
 from tests import fuzz
 
 FEW = settings(
@@ -95,8 +99,8 @@ def test_an_archive_of_odd_members_is_read_or_refused(tmp_path, listed, before, 
             file.writestr(entry, content)
     path.write_bytes(before + path.read_bytes() + after)
     try:
-        archive.verify(path)
-        found = archive.members(path, (".jpg", ".png"))
+        zips.verify(path)
+        found = zips.members(path, (".jpg", ".png"))
     except InputError as error:
         assert str(path) in str(error)
         return
@@ -114,8 +118,8 @@ def test_sizes_that_an_archive_claims_are_not_believed(tmp_path, packed, unpacke
     struct.pack_into("<HH", content, end + 8, count, count)
     path.write_bytes(content)
     try:
-        archive.verify(path)
-        assert archive.members(path, (".jpg",)) == {"x": "a/x.jpg"}
+        zips.verify(path)
+        assert zips.members(path, (".jpg",)) == {"x": "a/x.jpg"}
     except InputError as error:
         assert str(path) in str(error)
 
@@ -153,9 +157,9 @@ def test_sections_of_anything_are_read_or_refused(tmp_path, sections):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(sections), encoding="utf-8")  # alone: sections are missing in any case
     with pytest.raises(InputError) as error:
-        params.load(path)
+        check.load(path)
     assert str(error.value).startswith(f"{path}: ") and len(str(error.value)) < 1000
     try:
-        params.validated(SMALL | sections, path)
+        config.validated(Params, SMALL | sections, path)
     except InputError as error:
         assert str(error).startswith(f"{path}: ") and len(str(error)) < 1000

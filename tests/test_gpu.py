@@ -12,10 +12,14 @@ import torch
 from torch.nn import functional
 
 from benchmarks import data
-from lesions import augment, measure, params, photometric, training, unet
-from lesions.experiment import Experiment
-from lesions.feed import Feed, normalised
-from lesions.segmentation import Pairs, loss_of
+from lesions.batches import augment, photometric
+from lesions.batches.feed import Feed, normalised
+from lesions.classify.experiment import Experiment
+from lesions.networks.build import MEAN, STD
+from lesions.segment import unet
+from lesions.segment.pairs import Pairs, loss_of
+from lesions.tools import check
+from lesions.training import loop
 from tests.conftest import ROOT
 from tests.fake_gpu import fake_gpu
 
@@ -27,7 +31,7 @@ SIDE = 32
 
 @pytest.fixture(scope="module")
 def chosen():
-    return params.load(ROOT / "params.yaml")
+    return check.load(ROOT / "params.yaml")
 
 
 @pytest.fixture
@@ -77,8 +81,8 @@ def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     monkeypatch.setattr(model, "to", lambda *_, **__: model)  # it is there
     with pytest.raises(EnoughError):
-        on = training.switches(compute, CUDA)
-        training.fit(model, recipe, on, CUDA, batches=few, loss_of=loss, validate=lambda _: {}, keep=(), name="gpu")
+        on = loop.switches(compute, CUDA)
+        loop.fit(model, recipe, on, CUDA, batches=few, loss_of=loss, validate=lambda _: {}, keep=(), name="gpu")
     return len(awaited)
 
 
@@ -86,7 +90,7 @@ def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
 def test_no_step_of_a_classifier_waits(name, chosen, gpu, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     block = chosen.classifiers[name].model_copy(update=data.SHORT | {"batch": 4, "epoch_images": 20})
-    data.write(Path("data"), block, measure.pixels(80, (SIDE, SIDE)))
+    data.write(Path("data"), block, data.pixels(80, (SIDE, SIDE)))
     experiment = Experiment(block, block.split, chosen.compute, Path("data"))
     experiment.device = resident(experiment.feed).device
     with CUDA:
@@ -97,14 +101,14 @@ def test_no_step_of_a_classifier_waits(name, chosen, gpu, monkeypatch, tmp_path)
 
 def test_no_step_of_a_u_net_waits(chosen, gpu, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    np.save("some.npy", measure.pixels(40, (SIDE, SIDE)))
-    np.save("some_masks.npy", measure.pixels(40, (SIDE, SIDE), ()) // 128)
+    np.save("some.npy", data.pixels(40, (SIDE, SIDE)))
+    np.save("some_masks.npy", data.pixels(40, (SIDE, SIDE), ()) // 128)
     recipe = chosen.segment.model_copy(update={"batch": 4, "augment": ("dihedral", "rotate35", "lighting")})
-    pairs = Pairs(Path("some.npy"), {"train": np.arange(40)}, 40, torch.device("cpu"))
+    pairs = Pairs(Path("some.npy"), {"train": np.arange(40)}, 40, torch.device("cpu"), "resnet18")
     for feed in (pairs.images, pairs.masks):
         resident(feed)
     with CUDA:
-        model = unet.build("resnet18")
+        model = unet.build("unet", "resnet18", (SIDE, SIDE))
     run = (partial(pairs.batches, recipe), recipe, chosen.compute, loss_of("bce_jaccard"))
     assert steps(monkeypatch, gpu, model, *run) == 0
 
@@ -114,11 +118,11 @@ def test_no_augmentation_waits(name, gpu):
     side = 256 if name == "clahe" else SIDE  # tiles of more pixels than levels
     images = torch.empty(8, 3, side, side, dtype=torch.uint8, device=CUDA)
     changed, _ = augment.augmented((name,), images, None, torch.Generator())
-    assert normalised(changed).device.type == "cuda" and gpu == []
+    assert normalised(changed, MEAN, STD).device.type == "cuda" and gpu == []
 
 
 def test_images_that_do_not_fit_on_the_gpu_come_from_pinned_memory(gpu):
-    feed = Feed([measure.pixels(9, (SIDE, SIDE)), measure.pixels(40, (SIDE, SIDE))], torch.device("cpu"))
+    feed = Feed([data.pixels(9, (SIDE, SIDE)), data.pixels(40, (SIDE, SIDE))], torch.device("cpu"))
     feed.device = CUDA
     images = feed.batch(np.arange(5, 45))
     assert images.device.type == "cuda" and images.shape == (40, 3, SIDE, SIDE) and gpu == []

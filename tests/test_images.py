@@ -13,8 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from lesions import images, isic, photographs
-from lesions.errors import InputError
+from lesions.core import images
+from lesions.core.errors import InputError
+from lesions.isic import names as isic
+from lesions.raw import photographs
 from stages import resize
 from tests.conftest import ROOT, jpeg, png, write_zip
 

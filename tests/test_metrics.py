@@ -1,4 +1,4 @@
-"""lesions/metrics.py against scikit-learn and the official scorer, isic-challenge-scoring."""
+"""lesions/isic/metrics.py against scikit-learn and the official scorer, isic-challenge-scoring."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from isic_challenge_scoring.segmentation import SegmentationScore
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from lesions import metrics
-from lesions.isic import CLASSES
+from lesions.isic import metrics
+from lesions.isic.names import CLASSES
 
 
 def drawn(seed: int, images: int = 120, ties: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -106,3 +106,14 @@ def test_segmentation_is_the_official_one(tmp_path):
     assert jaccards.mean() == pytest.approx(official.macro_average["jaccard"], abs=1e-12)
     assert metrics.thresholded(jaccards).mean() == pytest.approx(official.overall, abs=1e-12)
     assert metrics.dice(intersection, union).mean() == pytest.approx(official.macro_average["dice"], abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_auc_and_roc_are_scikit_learns(levels):
+    """With few levels most scores are tied."""
+    rng = np.random.default_rng(levels)
+    positive, scores = rng.random(200) < 0.3, rng.integers(0, levels, 200) / levels
+    assert metrics.auc(positive, scores) == pytest.approx(sklearn_metrics.roc_auc_score(positive, scores))
+    fpr, tpr = metrics.roc(positive, scores)
+    theirs, hits, _ = sklearn_metrics.roc_curve(positive, scores, drop_intermediate=False)
+    assert np.allclose(fpr, theirs) and np.allclose(tpr, hits)

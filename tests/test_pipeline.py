@@ -42,7 +42,7 @@ def edit(folder: Path, change) -> None:
 def add_more(found: dict) -> None:
     """What the smoke run leaves out and this file asks about: generated images, a crop, 2020, a pair of `attention`."""
     whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    found["mask"] = {**found["mask"], "sets": ["isic2019"]}
+    found["predict_masks"] = {**found["predict_masks"], "sets": ["isic2019"]}
     for section, name in (("masked", "isic2019_crop"), ("attention", "b0"), *(("classifiers", n) for n in MORE)):
         found.setdefault(section, {})[name] = whole[section][name]
     found["masked"].pop("isic2017_grey")
@@ -54,19 +54,20 @@ def project(tmp_path_factory) -> Path:
     """A copy of the repository with the smoke run's settings, reproduced once, two stages at once."""
     folder = tmp_path_factory.mktemp("project")
     names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
-    for name in [*names, "data/weights/none", "data/generated/none.npy", "data/checksums.json"]:
+    names += [f"data/{name}" for name in (".gitignore", "checksums.json", "generated/none.npy", "weights/none")]
+    for name in [*names, "models/.gitignore"]:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    sh(folder, sys.executable, "-m", "lesions.settings", "settings/smoke.yaml")
+    sh(folder, sys.executable, "-m", "lesions.tools.settings", "settings/smoke.yaml")
     edit(folder, add_more)
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
-    sh(folder, sys.executable, "-m", "lesions.parallel", "--jobs", "2")
+    sh(folder, sys.executable, "-m", "lesions.tools.parallel", "--jobs", "2")
     sh(folder, "git", "add", "-A")
     sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke")
     return folder
@@ -74,8 +75,8 @@ def project(tmp_path_factory) -> Path:
 
 def test_everything_ran_and_status_is_clean(project):
     assert "up to date" in sh(project, "dvc", "status")
-    compared = json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))
-    assert 0 <= compared["standard"]["residual"]["bma"] <= 1
+    trained = json.loads((project / "metrics/train/residual.json").read_text(encoding="utf-8"))
+    assert list(trained) == ["bma", "auc", "accuracy", "loss"] and 0 <= trained["bma"] <= 1
     assert (project / "metrics/compare.md").read_text(encoding="utf-8").count("not run") > 5
     paths = ("masks/isic2019.npy", "resized/merged/classify.npy", "generated/AK.npy", "predictions/train/e_m0.csv")
     for path in ("models/train/residual/bma.pt", *(f"data/{path}" for path in paths)):
@@ -84,33 +85,36 @@ def test_everything_ran_and_status_is_clean(project):
 
 def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cache(project):
     edit(project, lambda p: p["classifiers"]["e_m0"].update(lr=2e-4))
-    assert ran(sh(project, "dvc", "repro")) == {"train@e_m0", "compare"}
+    assert ran(sh(project, "dvc", "repro")) == {"check", "train@e_m0", "compare"}
     edit(project, lambda p: p["classifiers"]["e_m0"].pop("lr"))
     assert ran(sh(project, "dvc", "repro")) == {"compare"}  # whose tables are in git, not in the cache
     assert "up to date" in sh(project, "dvc", "status")
 
 
 NEW = (
-    "architecture: residual, recipe: a, set: isic2019, images: resized/isic2019/classify, split: standard, "
-    "generated: none, weights: data/weights/none, epochs: 1, seed: 7"
+    "family: residual, network: residual, recipe: a, set: isic2019, images: resized/isic2019/classify, "
+    "split: standard, generated: none, weights: data/weights/none, epochs: 1, seed: 7"
 )
 
 
 def test_a_new_classifier_is_one_block_and_runs_only_it(project):
     edit(project, lambda p: p["classifiers"].update(again=yaml.safe_load(f"{{{NEW}}}")))
-    assert ran(sh(project, "dvc", "repro")) == {"train@again", "compare"}
-    assert "again" in json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))["standard"]
+    assert ran(sh(project, "dvc", "repro")) == {"check", "train@again", "compare"}
+    assert ",again," in (project / "metrics/compare.csv").read_text(encoding="utf-8")
 
 
 def test_a_new_classifier_is_one_option_of_an_experiment(project):
     found = sh(project, "dvc", "exp", "run", "-n", "one-more", "-S", f"+classifiers.other={{{NEW}}}")
-    assert ran(found) == {"train@other", "compare"}
-    assert "other" in json.loads((project / "metrics/compare.json").read_text(encoding="utf-8"))["standard"]
+    assert ran(found) == {"check", "train@other", "compare"}
+    assert ",other," in (project / "metrics/compare.csv").read_text(encoding="utf-8")
     assert "one-more" in sh(project, "dvc", "exp", "show", "--md", "--only-changed")
 
 
 def test_two_versions_are_set_side_by_side(project):
-    assert "standard.again.bma" in sh(project, "dvc", "metrics", "diff", "HEAD", "--md")
+    shown = sh(project, "dvc", "metrics", "show", "--md").splitlines()
+    assert shown[0].count("|") - 1 <= 14  # a row a stage, and no more columns than a screen has
+    changed = [line for line in sh(project, "dvc", "metrics", "diff", "HEAD", "--md").splitlines() if ".json" in line]
+    assert 4 <= len(changed) <= 8 * 2 and any("metrics/train/again.json" in line for line in changed)  # two new blocks
     shown = sh(project, "dvc", "plots", "show")
     assert "index.html" in shown and "failed to load" not in shown
 
@@ -118,13 +122,13 @@ def test_two_versions_are_set_side_by_side(project):
 def test_each_kind_of_stage_again_alone_gives_the_same_bytes(project):
     names = sh(project, "dvc", "stage", "list", "--name-only").split()
     one = {name.partition("@")[0]: name for name in names}
-    said = sh(project, sys.executable, "-m", "lesions.reproduce", *one.values())
+    said = sh(project, sys.executable, "-m", "lesions.tools.verify", *one.values())
     assert f"{len(one)} stages, network" in said and said.count("same bytes") == len(one) > 12
 
 
 def broken(project: Path, stage: str) -> str:
-    """What lesions.reproduce says of a stage that does not come out the same."""
-    command = [sys.executable, "-m", "lesions.reproduce", stage]
+    """What verify says of a stage that does not come out the same."""
+    command = [sys.executable, "-m", "lesions.tools.verify", stage]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     return done.stderr
@@ -136,23 +140,25 @@ def test_what_a_stage_does_not_declare_makes_it_fail_by_name(project):
     stage, text = "color_correct@isic2017-ben_graham", source.read_text(encoding="utf-8")
     main = "def main() -> None:\n"
     for line, message in (
-        ('    params.read("sort")\n', "params.yaml: sort: read by a stage"),
+        ('    config.section("sort")\n', "params.yaml: sort: read by a stage"),
         ('    Path("data/sorted/isic2017.csv").read_text()\n', "data/sorted/isic2017.csv"),
-        ("    from lesions import isic\n", "isic"),
+        ("    from lesions.raw import tables\n", "raw"),
     ):
         source.write_text(text.replace(main, main + line), encoding="utf-8")
         said = broken(project, stage)
         assert stage in said and message in said
     source.write_text(text, encoding="utf-8")
-    (project / "dvc.yaml").write_text(whole.replace("lesions/color.py, ", ""), encoding="utf-8")
-    assert "color" in broken(project, stage)
+    (project / "dvc.yaml").write_text(
+        whole.replace("lesions/isic, lesions/pictures,", "lesions/isic,"), encoding="utf-8"
+    )
+    assert "pictures" in broken(project, stage)
     (project / "dvc.yaml").write_text(whole, encoding="utf-8")
     picture = project / "plots/color/isic2017-ben_graham.png"
     kept = picture.read_bytes()
     picture.write_bytes(kept + b"0")
     assert f"{stage}: plots/color/isic2017-ben_graham.png: other bytes than here" in broken(project, stage)
     picture.write_bytes(kept)
-    assert "same bytes" in sh(project, sys.executable, "-m", "lesions.reproduce", stage)
+    assert "same bytes" in sh(project, sys.executable, "-m", "lesions.tools.verify", stage)
 
 
 def trainings(project: Path) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lesions import prune
-from lesions.errors import InputError
+from lesions.core.errors import InputError
+from lesions.tools import prune
 
 STAGES = """
 stages:

@@ -2,15 +2,19 @@
 
 import json
 import sys
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.metrics import roc_auc_score
 
-from lesions import checkpoints, experiment, params
-from lesions.errors import InputError
+from lesions.classify import experiment
+from lesions.core.errors import InputError
+from lesions.training import checkpoints, schedules
+from lesions.training.config import Optimisation
 from stages import train
 from tests.conftest import ROOT
 from tests.test_training import COMPUTE, block, data, run  # noqa: F401  (data is a fixture)
@@ -77,8 +81,9 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     table.to_csv(data / "sorted/isic2017.csv", index=False)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["resize"]["isic2017"]["arrays"]["classify"]["size"] = [32, 32]
-    one = {"architecture": "residual", "recipe": "c", "set": "isic2017", "images": "resized/isic2017/classify"}
-    one |= {"split": "melanoma", "generated": "none", "weights": "data/weights/none", "runs": 2, "seed": 5}
+    one = {"family": "residual", "network": "residual", "recipe": "c", "set": "isic2017"}
+    one |= {"images": "resized/isic2017/classify", "split": "melanoma", "generated": "none", "runs": 2, "seed": 5}
+    one["weights"] = "data/weights/none"
     raw["classifiers"]["try"] = one | {"phases": [{"epochs": 1, "lr": 1e-3, "train": "all"}]}
     (data / "params.yaml").write_text(yaml.safe_dump(raw))
     (data / "resized/isic2017").mkdir()
@@ -88,18 +93,19 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     train.main()
     found = pd.read_csv("predictions/train/try.csv")
     assert set(found["seed"]) == {5, 6} and set(found["split"]) == {"val"} and set(found["label"]) == {"MEL", "OTHER"}
-    metrics = json.loads((data / "metrics/train/try.json").read_text())
+    scores = pd.read_csv("models/train/try/scores.csv").set_index("checkpoint")
     of = found[found["checkpoint"] == "accuracy"]
     hits = (of["p_MEL"] > of["p_OTHER"]) == (of["label"] == "MEL")
-    assert metrics["val"]["accuracy"]["accuracy"] == pytest.approx(hits.groupby(of["seed"]).mean().mean(), abs=1e-6)
+    assert scores.loc["accuracy", "accuracy"] == pytest.approx(hits.groupby(of["seed"]).mean().mean(), abs=1e-6)
+    metrics = json.loads((data / "metrics/train/try.json").read_text())
+    assert metrics == pytest.approx(scores.loc["bma", ["bma", "auc", "accuracy", "loss"]].to_dict(), abs=1e-6)
+    assert {"loss", "accuracy", "bma", "auroc"} == set(scores.index) and set(scores["epoch"]) == {1}
+    best = found[found["checkpoint"] == "bma"]
+    areas = [roc_auc_score(of["label"] == "MEL", of["p_MEL"]) for _, of in best.groupby("seed")]
+    assert metrics["auc"] == pytest.approx(np.mean(areas), abs=1e-6)
     history = pd.read_csv("plots/train/try/history.csv")
     assert list(history["seed"]) == [5, 6]
 
 
-def test_the_schema_knows_augmentations_and_schedules():
-    from typing import get_args
-
-    from lesions import augment, schedules
-
-    assert set(get_args(params.Augmentation)) == set(augment.NAMES)
-    assert set(get_args(params.Optimisation.model_fields["schedule"].annotation)) == set(schedules.NAMES)
+def test_the_schema_knows_the_schedules():
+    assert set(get_args(Optimisation.model_fields["schedule"].annotation)) == set(schedules.NAMES)

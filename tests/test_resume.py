@@ -1,7 +1,9 @@
 """Killed at any moment, a stage goes on where it was and ends with the same bytes."""
 
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +17,17 @@ import pytest
 import torch
 import yaml
 
-from lesions import checkpoints, experiment, params, resume
+from lesions.classify import experiment
+from lesions.compare.config import Compare
+from lesions.core import resume
+from lesions.training import checkpoints
+from tests import dag
 from tests.conftest import ROOT, hear_sigint
 from tests.test_training import COMPUTE, block, data  # noqa: F401  data: a fixture
 
 KILLS = int(os.environ.get("LESIONS_KILLS", "3"))  # at random moments, of each kind of run
 SAVED = (".pt", ".npz")
-SECTIONS = [params.Compare(confidence=0.9)]
+SECTIONS = [Compare(confidence=0.9)]
 
 
 class Killed(Exception):  # noqa: N818
@@ -46,7 +52,7 @@ def left() -> list[Path]:
 
 def test_a_killed_run_finds_its_own_and_a_changed_one_nothing(here):
     changes = [
-        {"sections": [params.Compare(confidence=0.8)]}, {"device": "another GPU"}, {"inputs": ()},
+        {"sections": [Compare(confidence=0.8)]}, {"device": "another GPU"}, {"inputs": ()},
     ]  # fmt: skip
     for change in changes:
         with pytest.raises(Killed), begun(here, inputs=["input"]) as run:
@@ -71,9 +77,37 @@ def test_an_input_of_other_bytes_is_another_run(here):
 def test_a_source_of_other_bytes_is_another_run(here, monkeypatch):
     with begun(here) as run:
         pass
-    monkeypatch.setattr(resume, "sources", lambda: {"lesions/training.py": "other"})
+    monkeypatch.setattr(resume, "sources", lambda: {"lesions/training/loop.py": "other"})
     with begun(here) as other:
         assert other.folder != run.folder
+
+
+OF_A_STAGE = """
+import json, sys
+from pathlib import Path
+from lesions.classify import experiment
+from lesions.classify.config import classifier
+from lesions.core import resume
+from stages import train
+
+experiment.inputs(classifier("vgg16"), Path())
+before = resume.sources()
+for path in before:
+    Path(path).write_text(Path(path).read_text() + "#")
+after = resume.sources()
+print(json.dumps([path for path in before if before[path] != after[path]]))
+"""
+
+
+def test_every_source_that_a_stage_imports_is_in_its_fingerprint(tmp_path):
+    """Wing by wing, its network's family too."""
+    for name in ("lesions", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    found = json.loads(subprocess.check_output([sys.executable, "-c", OF_A_STAGE], cwd=tmp_path, env=environment))
+    imported = dag.imported(ROOT / "stages/train.py") | {"stages/train.py", "lesions/networks/torchvision.py"}
+    assert len(imported) > 20 and imported <= set(found)
 
 
 def test_done_stays_until_dvc_has_committed(here):
@@ -93,8 +127,8 @@ def test_done_stays_until_dvc_has_committed(here):
 
 def test_a_second_process_waits_for_the_first(here):
     code = (
-        "import sys; from pathlib import Path; from lesions import params, resume\n"
-        "with resume.begin('train-x', [params.Compare(confidence=0.9)], [], 'cpu') as run:\n"
+        "import sys; from lesions.core import resume; from lesions.compare.config import Compare\n"
+        "with resume.begin('train-x', [Compare(confidence=0.9)], [], 'cpu') as run:\n"
         "    print('in', flush=True); sys.stdin.readline()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -137,7 +171,8 @@ def test_a_torn_checkpoint_is_no_checkpoint(tmp_path, capsys):
 RECIPES = {
     "restarts": {"schedule": "restarts", "epochs": 4, "cycles": 2, "snapshots": True, "dropout": 0.5},
     "phases": {
-        "architecture": "resnet18", "schedule": "onecycle", "optimizer": "adam", "augment": ["rotate35", "lighting"],
+        "family": "torchvision", "network": "resnet18", "schedule": "onecycle", "optimizer": "adam",
+        "augment": ["rotate35", "lighting"],
         "phases": [{"epochs": 1, "lr": 1e-3, "train": "head"}, {"epochs": 2, "lr": 1e-3, "train": "all_but_norm"}],
     },
     "sgd": {"optimizer": "sgd", "schedule": "step", "sampler": "balanced", "epoch_images": 40, "epochs": 3},
@@ -235,9 +270,8 @@ def project(data):  # noqa: F811
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     base = {"recipe": "a", "set": "isic2019", "images": "resized/isic2019/classify", "generated": "none"}
     base |= {"weights": "data/weights/none", "split": "standard"}
-    chosen["classifiers"]["residual"] = base | {"architecture": "residual", "epochs": 20, "batch": 8, "epoch_images": 0}
-    chosen["classifiers"]["residual"] |= {"dropout": 0.3, "runs": 2}
-    chosen["compute"]["threads"] = 1
+    chosen["classifiers"]["residual"] = base | {"epochs": 20, "batch": 8, "epoch_images": 0}
+    chosen["classifiers"]["residual"] |= {"family": "residual", "network": "residual", "dropout": 0.3, "runs": 2}
     chosen["augment_gan"] |= {"epochs": 15, "batch": 4, "preview_every": 5}
     rng = np.random.default_rng(1)
     np.save(data / "resized/isic2019/gan.npy", rng.integers(0, 256, (80, 64, 64, 3), dtype=np.uint8))

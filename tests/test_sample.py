@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, label
 
-from lesions import archive, drawing, isic, sample
-from lesions.cores import in_order
-from lesions.errors import InputError
-from lesions.params import Sample
+from lesions.core.errors import InputError
+from lesions.core.workers import in_order
+from lesions.isic import names as isic
+from lesions.raw import zips
+from lesions.raw.config import Sample
+from lesions.sample import scene as drawing
+from lesions.sample import writing
 
 SMALL = Sample(seed=3, images=160, pairs=20)
 
@@ -24,7 +27,7 @@ SMALL = Sample(seed=3, images=160, pairs=20)
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("raw")
-    sample.write(target, SMALL, isic2020=True)
+    writing.write(target, SMALL, isic2020=True)
     return target
 
 
@@ -49,18 +52,18 @@ def sums(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.files(True)}
 
 
-def blank(case: sample.Case, seed: int) -> list[sample.File]:
+def blank(case: writing.Case, seed: int) -> list[writing.File]:
     Image.new("RGB", (40, 30)).save(content := io.BytesIO(), "JPEG")
-    return [sample.File(name, content.getvalue(), b"") for name in case.names]
+    return [writing.File(name, content.getvalue(), b"") for name in case.names]
 
 
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
-    cases = [*sample.plan(SMALL)[:12], sample.plan(SMALL)[-1], sample.plan_2020(SMALL)[0][0]]
-    drawer = partial(sample.drawer, 3)
+    cases = [*writing.plan(SMALL)[:12], writing.plan(SMALL)[-1], writing.plan_2020(SMALL)[0][0]]
+    drawer = partial(writing.drawer, 3)
     assert [drawer()(case) for case in cases] == list(in_order(drawer, cases, 2))
-    monkeypatch.setattr(sample, "draw_case", blank)
-    sample.write(tmp_path / "a", SMALL, isic2020=True, workers=1)
-    sample.write(tmp_path / "b", SMALL, isic2020=True, workers=1)
+    monkeypatch.setattr(writing, "draw_case", blank)
+    writing.write(tmp_path / "a", SMALL, isic2020=True, workers=1)
+    writing.write(tmp_path / "b", SMALL, isic2020=True, workers=1)
     assert sums(tmp_path / "a") == sums(tmp_path / "b")
     for name in (name for name in isic.files(True) if name.endswith(".csv")):
         assert (tmp_path / "a" / name).read_bytes() == (raw / name).read_bytes()
@@ -69,8 +72,8 @@ def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
 def test_the_files_hold_what_is_drawn_now(raw):
     """The archives, written by several processes, hold the bytes that one process draws again."""
     written = members(raw / isic.IMAGES_2019, ".jpg")
-    for case in sample.plan(SMALL)[:-1:9]:
-        for file in sample.draw_case(case, SMALL.seed):
+    for case in writing.plan(SMALL)[:-1:9]:
+        for file in writing.draw_case(case, SMALL.seed):
             assert written[file.name] == file.jpeg
 
 
@@ -100,27 +103,27 @@ def test_csvs_are_as_published(raw):
 
 @pytest.mark.parametrize("images", [160, 640, 2000])
 def test_classes_keep_their_proportions_and_floors(images):
-    counts = sample.shares(images, sample.COUNTS, sample.FLOORS)
+    counts = writing.shares(images, writing.COUNTS, writing.FLOORS)
     assert sum(counts.values()) == images and list(counts) == list(isic.CLASSES)
-    assert all(counts[name] >= sample.FLOORS[name] for name in counts)
-    free = [name for name in counts if counts[name] > sample.FLOORS[name]]
-    ratios = [counts[name] / sample.COUNTS[name] for name in free]
+    assert all(counts[name] >= writing.FLOORS[name] for name in counts)
+    free = [name for name in counts if counts[name] > writing.FLOORS[name]]
+    ratios = [counts[name] / writing.COUNTS[name] for name in free]
     assert max(ratios) / min(ratios) < 1.1
 
 
 def test_the_plan_has_the_real_oddities():
     wanted = Sample(seed=0, images=640, pairs=160)
-    cases = sample.plan(wanted)[:-1]
+    cases = writing.plan(wanted)[:-1]
     names = [name for case in cases for name in case.names]
     assert len(set(names)) == len({isic.canonical(name) for name in names}) == wanted.images
-    assert sum(name.endswith("_downsampled") for name in names) == round(sample.DOWNSAMPLED * wanted.images)
-    assert sum(len(c.names) for c in cases if not c.lesion_id) == round(sample.UNGROUPED * wanted.images)
+    assert sum(name.endswith("_downsampled") for name in names) == round(writing.DOWNSAMPLED * wanted.images)
+    assert sum(len(c.names) for c in cases if not c.lesion_id) == round(writing.UNGROUPED * wanted.images)
     assert all(case.source == "MSK" for case in cases if not case.lesion_id)
-    assert {case.label for case in cases if case.source == "MSK"} == set(sample.MSK)
+    assert {case.label for case in cases if case.source == "MSK"} == set(writing.MSK)
     grouped = [case for case in cases if case.lesion_id]
     assert len({case.lesion_id for case in grouped}) == len(grouped)
     assert 1.7 < np.mean([len(case.names) for case in grouped]) < 2.3
-    assert max(len(case.names) for case in grouped) == sample.LARGEST_GROUP
+    assert max(len(case.names) for case in grouped) == writing.LARGEST_GROUP
     for k in range(3):
         assert 0 < sum(not case.patient[k] for case in cases) < 0.2 * len(cases)
 
@@ -132,7 +135,7 @@ def test_each_class_has_enough_lesions_and_no_lesion_two_classes(raw):
         labels[row["lesion_id"] or row["image"]].add(label_of[row["image"]])
     assert all(len(found) == 1 for found in labels.values())
     lesions = Counter(next(iter(found)) for found in labels.values())
-    assert min(lesions[name] for name in isic.CLASSES) >= sample.LESIONS
+    assert min(lesions[name] for name in isic.CLASSES) >= writing.LESIONS
 
 
 def test_2018_shares_its_pictures_with_2019_but_for_one(raw):
@@ -174,7 +177,9 @@ def test_2020_is_a_tenth_with_every_diagnosis_and_a_pair_of_duplicates(raw):
     ]  # fmt: skip
     assert sorted(pictures) == [row["image_name"] for row in truth] and len(truth) == SMALL.images // 10
     assert not set(pictures) & {isic.canonical(name) for name in members(raw / isic.IMAGES_2019, ".jpg")}
-    assert {row["diagnosis"] for row in truth} == set(sample.DIAGNOSES) and set(isic.DIAGNOSES) < set(sample.DIAGNOSES)
+    assert {row["diagnosis"] for row in truth} == set(writing.DIAGNOSES) and set(isic.DIAGNOSES) < set(
+        writing.DIAGNOSES
+    )
     malignant = {(row["diagnosis"] == "melanoma", row["benign_malignant"], row["target"]) for row in truth}
     assert malignant == {(True, "malignant", "1"), (False, "benign", "0")}
     (pair,) = rows(raw / isic.DUPLICATES_2020)
@@ -182,12 +187,12 @@ def test_2020_is_a_tenth_with_every_diagnosis_and_a_pair_of_duplicates(raw):
     assert len(set(pictures.values())) == len(pictures) - 1
     lesions = {row["image_name"]: (row["lesion_id"], row["diagnosis"]) for row in truth}
     assert lesions[pair["image_name_1"]] == lesions[pair["image_name_2"]]
-    for file in sample.draw_case(sample.plan_2020(SMALL)[0][0], SMALL.seed):
+    for file in writing.draw_case(writing.plan_2020(SMALL)[0][0], SMALL.seed):
         assert pictures[file.name] == file.jpeg
 
 
 def test_without_2020_the_other_files_have_the_same_bytes(raw, tmp_path):
-    sample.write(tmp_path, SMALL, isic2020=False)
+    writing.write(tmp_path, SMALL, isic2020=False)
     written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert written == set(isic.FILES)
     assert all((tmp_path / name).read_bytes() == (raw / name).read_bytes() for name in written)
@@ -196,7 +201,7 @@ def test_without_2020_the_other_files_have_the_same_bytes(raw, tmp_path):
 def test_each_picture_of_2017_has_superpixels(raw):
     for name in isic.IMAGES_2017.values():
         pictures, superpixels = members(raw / name, ".jpg"), members(raw / name, "_superpixels.png")
-        assert set(pictures) == set(superpixels) == set(archive.members(raw / name, (".jpg", ".jpeg", ".png")))
+        assert set(pictures) == set(superpixels) == set(zips.members(raw / name, (".jpg", ".jpeg", ".png")))
         for image, png in superpixels.items():
             pixels = np.asarray(Image.open(io.BytesIO(png))).astype(int)
             assert pixels.shape[:2] == Image.open(io.BytesIO(pictures[image])).size[::-1]
@@ -211,14 +216,14 @@ LEAST = {"train": {"MEL": 8, "BKL": 6, "NV": 20}, "validation": {"MEL": 4, "BKL"
 @pytest.mark.parametrize(("images", "pairs", "least"), [(640, 160, LEAST), (240, 40, None)])
 def test_2017_has_enough_of_each_class_in_each_part(images, pairs, least, seed):
     wanted = Sample(seed=seed, images=images, pairs=pairs)
-    cases = sample.plan(wanted)
+    cases = writing.plan(wanted)
     label_of = {name: case.label for case in cases for name in case.names}
-    for part, chosen in sample.challenge_2017(cases, wanted).items():
+    for part, chosen in writing.challenge_2017(cases, wanted).items():
         counts = Counter(label_of[name] for name in chosen)
         assert set(counts) == {"MEL", "BKL", "NV"} and len(set(chosen)) == len(chosen)
         assert all(counts[name] >= (least[part][name] if least else 2) for name in counts)
         if part == "train":
-            real = sample.TRAINING_2017
+            real = writing.TRAINING_2017
             assert [counts[n] / len(chosen) for n in real] == pytest.approx(
                 [real[n] / sum(real.values()) for n in real], abs=0.02
             )
@@ -227,9 +232,9 @@ def test_2017_has_enough_of_each_class_in_each_part(images, pairs, least, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_each_class_has_ham_lesions_for_three_parts(seed):
     lesions = Counter(
-        case.label for case in sample.plan(Sample(seed=seed, images=240, pairs=40)) if case.lesion_id[:4] == "HAM_"
+        case.label for case in writing.plan(Sample(seed=seed, images=240, pairs=40)) if case.lesion_id[:4] == "HAM_"
     )
-    assert min(lesions[name] for name in isic.CLASSES) >= sample.HAM_LESIONS
+    assert min(lesions[name] for name in isic.CLASSES) >= writing.HAM_LESIONS
 
 
 def test_masks_are_whole(raw):
@@ -258,7 +263,7 @@ def test_dividing_by_the_illuminant_restores_the_neutral_picture():
         for shot in photographs(name, 4):
             assert np.isclose(np.linalg.norm(shot.illuminant), 1)
             stream = io.BytesIO()
-            Image.fromarray(shot.picture).save(stream, "JPEG", quality=sample.QUALITY)
+            Image.fromarray(shot.picture).save(stream, "JPEG", quality=writing.QUALITY)
             values = np.asarray(Image.open(stream), dtype=np.float64)
             restored = values / 255 / (np.sqrt(3) * shot.illuminant)
             unclipped = shot.picture.max(2) < 250
@@ -289,4 +294,4 @@ def test_photographs_of_one_lesion_differ_but_keep_its_chart():
 
 def test_too_many_pairs_are_one_line():
     with pytest.raises(InputError, match=r"data\.sample\.pairs"):
-        sample.plan(Sample(seed=0, images=160, pairs=150))
+        writing.plan(Sample(seed=0, images=160, pairs=150))

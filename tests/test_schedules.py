@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lesions import params, range_test, schedules
-from lesions.errors import InputError
+from lesions.core.errors import InputError
+from lesions.training import range_test, schedules
+from lesions.training.config import Compute, Optimisation
 
-COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
+COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 CPU = torch.device("cpu")
 
 
@@ -96,8 +97,8 @@ class Noisy(nn.Module):
 
 
 @pytest.fixture
-def recipe() -> params.Optimisation:
-    return params.Optimisation(
+def recipe() -> Optimisation:
+    return Optimisation(
         epochs=1, batch=8, optimizer="adam", lr=1.0, weight_decay=0.0, schedule="onecycle", augment=[], seed=0
     )
 
@@ -113,7 +114,7 @@ def batches():
     return [(x, x[:, 0].mean(dim=(1, 2))[:, None] * 3) for x in images.split(8)]
 
 
-def find(network: nn.Module, recipe: params.Optimisation, **changes):
+def find(network: nn.Module, recipe: Optimisation, **changes):
     return range_test.find(network, recipe, COMPUTE, CPU, batches, nn.functional.mse_loss, **changes)
 
 

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from lesions import intervals, page, report, scoreboard, scorecard, significance
-from lesions.errors import InputError
-from lesions.isic import CLASSES
-from lesions.scoreboard import scored
+from lesions.compare import html as page
+from lesions.compare import intervals, markdown, measured, scorecard, significance
+from lesions.compare.measured import scored
+from lesions.core.errors import InputError
+from lesions.isic.names import CLASSES
 
 PUBLISHED = Path(__file__).parents[1] / "published"
 NUMBERS = pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False)
@@ -141,38 +142,40 @@ def test_other_data_is_never_judged():
     assert (found.loc[found["study"] == "A", "inside"] == "yes").sum() == 1
 
 
-def test_summary(table):
-    found = scorecard.summary(table)
-    assert found["A"]["published"] == 71 and found["A"]["not_run"] == 68
-    assert found["A"]["numbers"]["table_6_1"]["residual"]["bma"] == 0.5
-    assert "numbers" not in found["D"]  # SnapEnsemble has no published number
-    assert set(found["C"]["numbers"]["table_4_2"]["c_base"]) == {"accuracy_mean", "accuracy_std", "accuracy_max"}
+def test_headline(table):
+    ours = scorecard.headline(table)
+    assert ours == {"printed": 317, "rerun": 9, "reproduced": 3, "outside": 1}
+    assert scorecard.headline(scorecard.beside(PUBLISHED, rows()[:1], SAME)) == ours | {
+        "rerun": 1,
+        "reproduced": 1,
+        "outside": 0,
+    }
 
 
 # Scores
 
 
-def made(truth: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> scoreboard.Tested:
+def made(truth: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> measured.Tested:
     images = np.array([f"{prefix}{i}" for i in range(len(truth))])
     classes = CLASSES[: probabilities.shape[1]]
-    return scoreboard.Tested(classes, images, np.arange(len(truth)) // 2, truth, probabilities)
+    return measured.Tested(classes, images, np.arange(len(truth)) // 2, truth, probabilities)
 
 
 def test_ensemble_is_the_mean_of_the_probabilities():
     truth = np.array([0, 1, 2])
     first = made(truth, np.array([[0.6, 0.4, 0.0], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
     second = made(truth, np.array([[0.2, 0.2, 0.6], [0.1, 0.7, 0.2], [0.3, 0.3, 0.4]]))
-    both = scoreboard.ensemble([first, second])
+    both = measured.ensemble([first, second])
     np.testing.assert_allclose(both.probabilities, [[0.4, 0.3, 0.3], [0.3, 0.5, 0.2], [0.2, 0.2, 0.6]])
     assert both.guess.tolist() == [0, 1, 2] and both.images.tolist() == first.images.tolist()
-    np.testing.assert_array_equal(scoreboard.ensemble([first]).probabilities, first.probabilities)
+    np.testing.assert_array_equal(measured.ensemble([first]).probabilities, first.probabilities)
     with pytest.raises(InputError, match="different test images"):
-        scoreboard.ensemble([first, made(truth, second.probabilities, "other")])
+        measured.ensemble([first, made(truth, second.probabilities, "other")])
     with pytest.raises(InputError, match="different test images or classes"):
-        scoreboard.ensemble([first, made(truth, np.full((3, 4), 0.25))])
+        measured.ensemble([first, made(truth, np.full((3, 4), 0.25))])
 
 
-def drawn(seed: int, images: int = 300) -> scoreboard.Tested:
+def drawn(seed: int, images: int = 300) -> measured.Tested:
     """Five classes, the last without an image; probabilities in steps of .1, so that many tie."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 4, images)
@@ -182,43 +185,43 @@ def drawn(seed: int, images: int = 300) -> scoreboard.Tested:
 @pytest.mark.parametrize("seed", range(3))
 def test_auc_is_scikit_learns(seed):
     one, weights = drawn(seed), np.random.default_rng(seed).integers(0, 4, (300, 5))
-    found = scoreboard.macro_auc(one, weights)
+    found = measured.macro_auc(one, weights)
     for column in range(5):
         areas = [
             roc_auc_score(one.truth == c, one.probabilities[:, c], sample_weight=weights[:, column]) for c in range(4)
         ]
         assert found[column] == pytest.approx(np.mean(areas))
     alone = [roc_auc_score(one.truth == c, one.probabilities[:, c]) for c in range(4)]
-    assert scoreboard.macro_auc(one) == pytest.approx([np.mean(alone)])
-    assert scoreboard.melanoma_auc(one) == pytest.approx(alone[0])
+    assert measured.macro_auc(one) == pytest.approx([np.mean(alone)])
+    assert measured.melanoma_auc(one) == pytest.approx(alone[0])
 
 
 def test_auc_without_a_class():
     """A resample that leaves a class empty has no macro AUC; images of one class alone have none either."""
     one = made(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]]))
-    found = scoreboard.macro_auc(one, np.array([[1, 1], [1, 1], [1, 0], [1, 0]]))
+    found = measured.macro_auc(one, np.array([[1, 1], [1, 1], [1, 0], [1, 0]]))
     assert found[0] == 0.75 and np.isnan(found[1])
-    assert np.isnan(scoreboard.macro_auc(made(np.zeros(3, int), np.full((3, 2), 0.5)))).all()
+    assert np.isnan(measured.macro_auc(made(np.zeros(3, int), np.full((3, 2), 0.5)))).all()
 
 
 def test_resampled_auc_is_the_auc_of_resampled_images(monkeypatch):
     """Against the images written out as often as their lesion is drawn."""
     monkeypatch.setattr(intervals, "RESAMPLES", 20)
     one = drawn(0, 60)
-    found = scoreboard.resampled_auc(one)
+    found = measured.resampled_auc(one)
     times = np.concatenate(list(intervals.draws(30, 20)))[:, one.lesions]
     assert len(found) == 20
     for area, counts in zip(found, times, strict=True):
         rows = np.repeat(np.arange(60), counts)
-        copied = scoreboard.Tested(
+        copied = measured.Tested(
             one.classes, one.images[rows], one.lesions[rows], one.truth[rows], one.probabilities[rows]
         )
-        assert area == pytest.approx(scoreboard.macro_auc(copied)[0])
+        assert area == pytest.approx(measured.macro_auc(copied)[0])
 
 
 def test_over_seeds_is_pandas_describe():
     values = np.array([0.88, 0.86, 0.9, 0.87, 0.85])
-    found, described = scoreboard.over_seeds(values, 0.95), pd.Series(values).describe()
+    found, described = measured.over_seeds(values, 0.95), pd.Series(values).describe()
     for ours, theirs in (("std", "std"), ("q25", "25%"), ("q50", "50%"), ("q75", "75%"), ("max", "max")):
         assert found[ours][0] == pytest.approx(described[theirs])
     for name in ("q25", "q50", "q75"):  # resampled values are those that there are
@@ -231,11 +234,11 @@ def test_over_seeds_is_pandas_describe():
 
 
 def test_few_seeds():
-    found = scoreboard.over_seeds(np.array([0.9]), 0.95)
+    found = measured.over_seeds(np.array([0.9]), 0.95)
     assert "std" not in found and found["max"] == (0.9,) and np.isnan(found["mean"][1:]).all()
-    two = scoreboard.over_seeds(np.array([0.9, 0.8]), 0.95)
+    two = measured.over_seeds(np.array([0.9, 0.8]), 0.95)
     assert np.isnan([bound for name in ("mean", "std", "q50") for bound in two[name][1:]]).all()
-    mean, low, high = scoreboard.over_seeds(np.array([1.0, 0.9, 0.5]), 0.95)["mean"]
+    mean, low, high = measured.over_seeds(np.array([1.0, 0.9, 0.5]), 0.95)["mean"]
     assert 0 <= low < mean < high == 1  # kept within 0 and 1
 
 
@@ -313,7 +316,7 @@ def test_the_page_has_every_published_number(table, pictures):
 def test_the_page_says_loudly_that_data_are_drawn(pictures):
     kinds = dict.fromkeys("ABCDE", "sample data")
     text = html(scorecard.beside(PUBLISHED, rows(), kinds), pictures, kinds)
-    assert text.count(f'<p class="loud">{report.SAMPLE}</p>') == 1 + 5
+    assert text.count(f'<p class="loud">{markdown.SAMPLE}</p>') == 1 + 5
     cells = Counter(read(text).cells)
     assert cells["sample data"] == 1 + 9 and cells["reproduced"] == cells["outside"] == 1
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lesions import intervals, scoreboard, significance
-from lesions.isic import CLASSES
-from lesions.significance import BOOTSTRAP, MCNEMAR, STUDENT, WELCH, WILCOXON, holm, mcnemar
+from lesions.compare import intervals, measured, significance
+from lesions.compare.significance import BOOTSTRAP, MCNEMAR, STUDENT, WELCH, WILCOXON, holm, mcnemar
+from lesions.isic.names import CLASSES
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +15,12 @@ def few_resamples(monkeypatch):
     monkeypatch.setattr(significance, "RESAMPLES", 400)
 
 
-def classifier(right: np.ndarray, prefix: str = "ISIC_") -> scoreboard.Tested:
+def classifier(right: np.ndarray, prefix: str = "ISIC_") -> measured.Tested:
     """As many images of each class, two a lesion; probability 1 for the true class where `right`, else for the next."""
     truth = np.arange(len(right)) % len(CLASSES)
     guess = np.where(right, truth, (truth + 1) % len(CLASSES))
     images = np.array([f"{prefix}{i}" for i in range(len(right))])
-    return scoreboard.Tested(
-        CLASSES, images, np.arange(len(right)) // 16 * 8 + truth, truth, np.eye(len(CLASSES))[guess]
-    )
+    return measured.Tested(CLASSES, images, np.arange(len(right)) // 16 * 8 + truth, truth, np.eye(len(CLASSES))[guess])
 
 
 def test_mcnemar_by_hand():

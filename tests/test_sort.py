@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesions import isic, params, tables
-from lesions.errors import InputError
+from lesions.core.errors import InputError
+from lesions.isic import names as isic
+from lesions.raw import tables
+from lesions.raw.config import Sort
 from stages import sort
 from tests.conftest import jpeg, write_zip
 
-SORT = params.Sort(seed=0, folds=5, validation=0.125)
+SORT = Sort(seed=0, folds=5, validation=0.125)
 
 
 def edit(path, change):
@@ -116,8 +118,12 @@ def test_the_merged_set_is_2019_and_the_labelled_images_of_2020(raw):
     assert "ISIC_1000000" in more.index and "ISIC_1000008" not in more.index
     assert more.loc["ISIC_1000001", "lesion"] == more.loc["ISIC_1000009", "lesion"] == "IL_1_0"
     assert more.loc["ISIC_1000020", "lesion"] == "ISIC_1000020"
-    counted = sort.count(table, sort.sort_2017(raw, table), merged)["merged"]
-    assert counted == {"isic2019": dict.fromkeys(sorted(isic.CLASSES), 12), "isic2020": {"BKL": 12, "MEL": 2, "NV": 3}}
+    counted = sort.count({"isic2019": table, "merged": merged}).set_index(["set", "column", "part", "label"])
+    counted = counted["images"].sort_index()
+    assert counted["merged", "archive", "isic2019"].to_dict() == dict.fromkeys(sorted(isic.CLASSES), 12)
+    assert counted["merged", "archive", "isic2020"].to_dict() == {"BKL": 12, "MEL": 2, "NV": 3}
+    assert set(counted["isic2019", "balanced"].index.get_level_values("label")) == set(isic.BALANCED_CLASSES)
+    assert all(counted["isic2019", f"cv{fold}"].sum() == len(table) for fold in range(5))
 
 
 DIAGNOSED = [("melanoma", "MEL"), ("nevus", "NV"), ("seborrheic keratosis", "BKL"), ("lichenoid keratosis", "BKL")]

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesions import splits, tables
-from lesions.errors import InputError
-from lesions.isic import BALANCED_CLASSES, CLASSES, HAM_CLASSES, MERGED
+from lesions.core.errors import InputError
+from lesions.isic import splits
+from lesions.isic.names import BALANCED_CLASSES, CLASSES, HAM_CLASSES, MERGED
+from lesions.raw import tables
 from tests.conftest import COUNTS, FULL_CSVS
 
 # Table 3.2 of study B.

@@ -1,74 +1,64 @@
 """The classifiers' contract, augmentation, the feed and the training loop."""
 
-import ctypes
-import platform
-import subprocess
-import sys
-from contextlib import nullcontext
-from importlib import import_module
-from pathlib import Path
-from typing import get_args
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
 
-from lesions import (
-    augment,
-    checkpoints,
-    classifiers,
-    experiment,
-    feed,
-    files,
-    freezing,
-    params,
-    photometric,
-    resume,
-    training,
-    weights,
-)
-from lesions.errors import InputError
+from lesions.batches import augment, feed, photometric
+from lesions.classify import experiment
+from lesions.classify.config import Classifier
+from lesions.core import files
+from lesions.core.errors import InputError
+from lesions.networks import build
+from lesions.training import checkpoints, freezing, loop
+from lesions.training.config import Compute
 
-ROOT = Path(__file__).resolve().parent.parent
-COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
+COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 
 
-def block(**changes) -> params.Classifier:
+def block(**changes) -> Classifier:
     found = {
-        "architecture": "residual", "recipe": "a", "set": "isic2019", "images": "resized/isic2019/classify",
-        "split": "standard", "generated": "none", "weights": "data/weights/none", "epochs": 2, "epoch_images": 0,
-        "batch": 8, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.0, "schedule": "none", "sampler": "uniform",
-        "augment": ["hflip"], "seed": 3, "dropout": 0.0, "runs": 1, "snapshots": False, "tta": False,
-        "predict": ["val", "test"],
+        "family": "residual", "network": "residual", "recipe": "a", "set": "isic2019", "split": "standard",
+        "images": "resized/isic2019/classify", "generated": "none", "weights": "data/weights/none", "epochs": 2,
+        "epoch_images": 0, "batch": 8, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.0, "schedule": "none",
+        "sampler": "uniform", "augment": ["hflip"], "seed": 3, "dropout": 0.0, "runs": 1, "snapshots": False,
+        "tta": False, "predict": ["val", "test"],
     }  # fmt: skip
-    return params.Classifier(**(found | changes))
+    return Classifier(**(found | changes))
 
 
-@pytest.mark.parametrize("name", classifiers.ARCHITECTURES)
+SIZE = (64, 64)
+OF = {
+    "torchvision": "alexnet googlenet resnet18 resnet50_concat resnet101 squeezenet1_1 vgg16 wide_resnet50_2",
+    "attention": "resnet50 resnet50_arl efficientnet_b0 efficientnet_b0_arl efficientnet_b0_no_se "
+    "efficientnet_b0_no_se_arl",
+    "residual": "residual",
+    "timm": "convnext_atto mobilenetv4_conv_small tf_efficientnet_lite0 resnetv2_18 vit_tiny_patch16_224 "
+    "deit_tiny_distilled_patch16_224 swin_s3_tiny_224",
+}
+NETWORKS = [(family, name) for family, names in OF.items() for name in names.split()]
+
+
+@pytest.mark.parametrize(("family", "name"), NETWORKS)
 class TestEveryClassifier:
     """One contract for all."""
 
-    def build(self, name, classes=5, seed=0):
+    def build(self, family, name, seed=0, **changes):
         torch.manual_seed(seed)
-        return classifiers.build(name, classes)
+        return build.build(family, name, 5, SIZE, **changes)
 
-    def test_logits_have_the_asked_shape(self, name):
-        model = self.build(name).eval()
-        with torch.inference_mode():
-            for batch, size in ((1, 32), (2, 64)):
-                assert model(torch.zeros(batch, 3, size, size)).shape == (batch, 5)
-
-    def test_every_parameter_gets_a_gradient(self, name):
-        model = self.build(name).train()
+    def test_logits_have_the_asked_shape_and_every_parameter_gets_a_gradient(self, family, name):
+        model = self.build(family, name).train()
         torch.manual_seed(1)
-        images, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
-        functional.cross_entropy(model(images), labels).backward()
+        logits = model(torch.randn(4, 3, *SIZE))
+        assert logits.shape == (4, 5)
+        functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
         assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    def test_the_seed_decides_the_weights_and_a_saved_state_brings_them_back(self, name, tmp_path):
-        first, same, other = self.build(name, seed=0), self.build(name, seed=0), self.build(name, seed=1)
+    def test_the_seed_decides_the_weights_and_a_saved_state_brings_them_back(self, family, name, tmp_path):
+        first, same, other = (self.build(family, name, seed=seed) for seed in (0, 0, 1))
         state = first.state_dict()
         assert all(torch.equal(v, same.state_dict()[k]) for k, v in state.items())
         checkpoints.save(tmp_path / "m", {"loss": (1, state), "bma": (1, state)})
@@ -76,33 +66,27 @@ class TestEveryClassifier:
         assert all(torch.equal(v, other.state_dict()[k]) for k, v in state.items())
         assert (tmp_path / "m/loss.pt").read_bytes() == (tmp_path / "m/bma.pt").read_bytes()
 
-    def test_pretrained_weights_are_kept_but_for_the_head(self, name, tmp_path):
+    def test_pretrained_weights_are_kept_but_for_the_head(self, family, name, tmp_path):
         torch.manual_seed(7)
-        source = classifiers.ARCHITECTURES[params.plain(name)]().state_dict()
+        network = build.find(family, name)
+        source = (network.plain() if network.plain else network.build(SIZE)).state_dict()
         torch.save(source, tmp_path / "weights")
-        model = classifiers.build(name, 8, tmp_path / "weights")
-        found, head = model.state_dict(), freezing.head_of(model)
-        prefix = next(n for n, module in model.named_modules() if module is head)
-        new = {k for k in found if k.startswith(f"{prefix}.") or k.endswith(".alpha")}
-        changed = {
-            k for k, v in found.items()
-            if k not in source or not torch.equal(v, source[k].reshape(-1)[: v.numel()].reshape(v.shape))
-        }  # fmt: skip
-        assert changed == new
-
-
-def test_the_schema_knows_the_architectures():
-    assert set(get_args(params.Architecture)) == set(classifiers.ARCHITECTURES)
-    assert set(get_args(params.Published)) == set(weights.NAMES)
+        model = self.build(family, name, weights=tmp_path / "weights", dropout=0.1)
+        state, head = model.state_dict(), {id(v) for v in freezing.head_of(model).state_dict(keep_vars=True).values()}
+        new = {k for k, v in model.state_dict(keep_vars=True).items() if id(v) in head or k.endswith(".alpha")}
+        assert {k for k, v in state.items() if k not in source or not torch.equal(v, source[k])} - new == set()
+        weight = [k for k in new if k.endswith("weight") and state[k].ndim > 1]
+        assert weight and all(k not in source or state[k].shape != source[k].shape for k in weight[-1:])
 
 
 def test_foreign_weights_are_named(tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear")
-    with pytest.raises(InputError, match="not the weights of resnet18"):
-        classifiers.build("resnet18", 8, tmp_path / "linear")
     (tmp_path / "text").write_text("no weights")
-    with pytest.raises(InputError, match="text: unreadable"):
-        classifiers.build("resnet18", 8, tmp_path / "text")
+    for family in ("torchvision", "timm"):
+        with pytest.raises(InputError, match=r"no weights that resnet18 takes: .*conv1\.weight"):
+            build.build(family, "resnet18", 8, SIZE, tmp_path / "linear")
+        with pytest.raises(InputError, match="text: unreadable"):
+            build.build(family, "resnet18", 8, SIZE, tmp_path / "text")
 
 
 def test_a_pickle_is_not_executed(tmp_path):
@@ -133,11 +117,9 @@ def test_lighting_is_drawn_for_each_image_and_stays_in_range():
     assert lit.min() >= 0 and lit.max() <= 1 and len(lit.mean(dim=(1, 2, 3)).unique()) == 32
 
 
-def test_transpose_needs_square_images_and_unknown_names_are_errors():
+def test_transpose_needs_square_images():
     with pytest.raises(InputError, match="square"):
         augment.geometric(("transpose",), (torch.zeros(1, 3, 4, 6),), torch.Generator())
-    with pytest.raises(ValueError, match="augment"):
-        block(augment=["hflip", "rotat"])
 
 
 def test_the_feed_reads_several_arrays_as_one(tmp_path):
@@ -151,11 +133,11 @@ def test_the_feed_reads_several_arrays_as_one(tmp_path):
 
 def test_epochs_draw_each_image_once_or_each_class_equally():
     rng = np.random.default_rng(0)
-    once = np.concatenate(training.epoch_order(103, 10, rng))
+    once = np.concatenate(loop.epoch_order(103, 10, rng))
     assert sorted(once) == list(range(103))
-    assert [len(b) for b in training.epoch_order(101, 10, rng)] == [10] * 10  # no batch of one image
+    assert [len(b) for b in loop.epoch_order(101, 10, rng)] == [10] * 10  # no batch of one image
     labels = np.array([0] * 900 + [1] * 100)
-    drawn = np.concatenate(training.epoch_order(1000, 50, rng, 1 / np.bincount(labels)[labels], images=4000))
+    drawn = np.concatenate(loop.epoch_order(1000, 50, rng, 1 / np.bincount(labels)[labels], images=4000))
     assert len(drawn) == 4000 and abs(labels[drawn].mean() - 0.5) < 0.05
 
 
@@ -200,76 +182,62 @@ def test_two_runs_give_the_same_predictions_and_another_seed_others(data, monkey
     assert not np.allclose(first.filter(like="p_"), other.filter(like="p_"))
 
 
-def test_switches_that_slow_a_network_are_off_and_change_nothing_but_rounding(data, monkeypatch):
+def test_switches_change_nothing_but_rounding(data, monkeypatch):
     monkeypatch.chdir(data)
-    fused, found, optimizer_for = [], [], training.optimizer_for
-    monkeypatch.setattr(training, "optimizer_for", lambda *a: fused.append(a[3]) or optimizer_for(*a))
-    one = block(architecture="resnet18", optimizer="sgd", augment=[], epochs=1, batch=48)  # one step
-    compute = COMPUTE.model_copy(update={"device": "cpu"})
-    for slower in ((), ("channels_last", "fused")):
-        both = {"cpu": {"resnet18": slower, "resnet50": ("fused",)}, "cuda": {"resnet18": ("fused",)}}
-        trial = experiment.Experiment(one, one.split, compute, data, both)
-        assert trial.switches == training.Switches(channels_last=not slower, fused=not slower)
+    fused, found, optimizer_for = [], [], loop.optimizer_for
+    monkeypatch.setattr(loop, "optimizer_for", lambda *a: fused.append(a[3]) or optimizer_for(*a))
+    one = block(family="torchvision", network="resnet18", optimizer="sgd", augment=[], epochs=1, batch=48)  # one step
+    for on in (True, False):
+        trial = experiment.Experiment(one, one.split, COMPUTE.model_copy(update={"device": "cpu"}), data)
+        assert trial.switches == loop.Switches(channels_last=True, fused=True)
+        trial.switches = loop.Switches(channels_last=on, fused=on)
         model, fit = trial.fit("test")
         assert model.conv1.weight.is_contiguous(memory_format=trial.switches.layout)
         found.append((fit.history.to_numpy(), trial.predict(model, fit.best).filter(like="p_").to_numpy()))
     assert fused == [True, False]
-    for one, other in zip(*found, strict=True):
-        assert np.abs(one - other).max() < 1e-4
+    for with_, without in zip(*found, strict=True):
+        assert np.abs(with_ - without).max() < 1e-4
 
 
-@pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallopt") or platform.machine() != "x86_64",
-    reason="glibc alone has it, and on aarch64 torch has an allocator of its own",
-)
-def test_memory_that_a_step_frees_stays_for_the_next():
-    code = (
-        "import pathlib, resource, torch\n"
-        "from lesions import params, training\n"
-        "def growth():\n"
-        "    held = lambda: int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()\n"
-        "    before = held()\n"
-        "    torch.ones(2**24)\n"  # 64 MiB, freed at once
-        "    return (held() - before) / 2**20\n"
-        "free = growth()\n"
-        "training.prepare(params.Compute(device='cpu', threads=1, amp=False, compile=False, deterministic=True), 0)\n"
-        "print(free, growth())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    free, kept = map(float, done.stdout.split())
-    assert free < 8 and kept > 60
-
-
-def test_switches_are_what_is_asked_for_on_cuda_alone_but_for_those_that_slow():
+def test_switches_are_what_is_asked_for_on_cuda_alone():
     both = COMPUTE.model_copy(update={"compile": True})
-    every = training.Switches(True, True, True, True)
-    assert training.switches(both, torch.device("cuda")) == every
-    assert training.switches(both, torch.device("cpu")) == training.Switches(True, True)
-    slower = {"cuda": {"alexnet": ("amp", "fused")}, "cpu": {"alexnet": ("channels_last",)}}
-    found = [training.switches(both, torch.device(device), slower, "alexnet") for device in ("cuda", "cpu")]
-    assert found == [training.Switches(True, False, False, True), training.Switches(False, True)]
-    assert training.switches(both, torch.device("cuda"), slower, "resnet18") == every
-    assert training.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
+    every = loop.Switches(True, True, True, True)
+    assert loop.switches(both, torch.device("cuda")) == every
+    assert loop.switches(both, torch.device("cpu")) == loop.Switches(True, True)
+    assert loop.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
     assert every.autocast(torch.device("cpu")).fast_dtype == torch.bfloat16 and every.layout == torch.channels_last
 
 
-@pytest.mark.parametrize(("stage", "name"), [("train", "resnet101"), ("cross_validate", "residual-1")])
-def test_a_stage_is_told_what_slows_its_network(stage, name, monkeypatch):
-    class StopError(Exception):
-        pass
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"family": "residul"}, "residul.*expected one of attention, residual, timm, torchvision"),
+        ({"family": "timm", "network": "convnext_ato"}, "convnext_ato.*expected one of convnext_atto"),
+        ({"augment": ("hflip", "rotat")}, "augment: 'rotat' is unknown"),
+        ({"family": "timm", "network": "vit_tiny_patch14_dinov2"}, "unknown in family timm"),
+        ({"family": "timm", "network": "vit_small_patch14_dinov2"}, "32×32 .*multiple of its patch, 14×14"),
+        ({"family": "timm", "network": "inception_v3"}, "network inception_v3: cannot take images of 32×32"),
+    ],
+)
+def test_a_name_or_a_size_that_will_not_do_is_one_line_before_anything_is_trained(data, monkeypatch, changes, said):
+    monkeypatch.setattr(loop, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    with pytest.raises(InputError, match=said):
+        experiment.inputs(block(**changes), data)
+        run(data, monkeypatch, **changes)
 
-    def seen(block, split, compute, data, slower):
-        raise StopError(slower)
 
-    slower = {"cpu": {"resnet101": ("fused",)}}
-    chosen = params.load().model_copy(update={"slower": slower})
-    monkeypatch.setattr(params, "load", lambda: chosen)
-    monkeypatch.setattr(experiment, "Experiment", seen)
-    monkeypatch.setattr(resume, "begin", lambda *_: nullcontext())
-    monkeypatch.setattr(sys, "argv", [stage, name])
-    with pytest.raises(StopError) as caught:
-        import_module(f"stages.{stage}").main()
-    assert caught.value.args[0] == slower
+def test_images_come_as_the_networks_own_configuration_says(data, monkeypatch):
+    """Of the same pixels: by ImageNet's mean and std, and by .5 and .5, those of lite0."""
+    found = []
+    for family, network in (("torchvision", "resnet18"), ("timm", "tf_efficientnet_lite0")):
+        trial = experiment.Experiment(block(family=family, network=network, augment=()), "standard", COMPUTE, data)
+        images, targets = next(iter(trial.batches(0)[1]))
+        found.append((images, targets))
+    (first, targets), (second, same) = found
+    assert torch.equal(targets, same)
+    pixels = second / 2 + 0.5
+    mean, std = (torch.tensor(of)[:, None, None] for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close((pixels - mean) / std, first, rtol=1e-4, atol=1e-4)
 
 
 def test_the_three_checkpoints_are_the_best_epochs(data, monkeypatch):
@@ -337,7 +305,7 @@ def test_a_weight_that_is_lost_in_the_last_step_is_named(data, monkeypatch):
             if self.steps == 6:  # 48 images in batches of 8
                 self.param_groups[0]["params"][0].data.fill_(float("nan"))
 
-    monkeypatch.setitem(training.OPTIMIZERS, "sgd", Poisoned)
+    monkeypatch.setitem(loop.OPTIMIZERS, "sgd", Poisoned)
     with pytest.raises(InputError, match=r"the loss is not finite in epoch 1; expected a smaller lr"):
         run(data, monkeypatch, optimizer="sgd", epochs=1)
 

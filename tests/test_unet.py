@@ -2,20 +2,83 @@
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 
-from lesions import params, unet
-from lesions.feed import Feed
-from stages import mask, segment
+from lesions.batches.feed import Feed
+from lesions.core.errors import InputError
+from lesions.networks.build import MEAN, STD, find
+from lesions.segment import unet
+from lesions.training import freezing
+from lesions.training.config import Compute
+from stages import predict_masks, segment
 
-COMPUTE = params.Compute(threads=1, amp=True, compile=False, deterministic=True)
+COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 
 
 def test_logits_have_the_size_of_the_image_whatever_it_is():
-    model = unet.build("resnet18").eval()
+    sizes = ((32, 64), (45, 70))
+    model = unet.build("unet", "resnet18", *sizes).eval()
     with torch.inference_mode():
-        for height, width in ((32, 64), (45, 70)):
-            assert unet.forward(model, torch.zeros(1, 3, height, width)).shape == (1, 1, height, width)
+        for size in sizes:
+            assert unet.forward(model, torch.zeros(1, 3, *size)).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+@pytest.mark.parametrize("decoder", sorted(smp.MODEL_ARCHITECTURES_MAPPING))
+def test_every_decoder_is_all_head_but_for_its_encoder(decoder, encoder):
+    if decoder == "dpt":  # made for transformers
+        encoder = "tu-vit_tiny_patch16_224"
+    model = unet.build(decoder, encoder, (128, 128))
+    freezing.freeze(model, "head")
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert still == {f"encoder.{name}" for name, _ in model.encoder.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "sizes", "said"),
+    [
+        ("unte", "resnet18", [(64, 64)], "decoder 'unte' is unknown; expected one of .*unet"),
+        ("unet", "resnet19", [(64, 64)], "encoder 'resnet19' is unknown; expected one of resnet18.*tu-"),
+        (
+            "unet",
+            "tu-convnext_ato",
+            [(64, 64)],
+            "'convnext_ato': unknown in family timm; expected one of convnext_atto",
+        ),
+        ("unet", "tu-vit_tiny_patch16_224", [(64, 64)], "decoder unet on encoder tu-vit_tiny_patch16_224: Unsupported"),
+        ("pan", "resnet18", [(128, 128), (64, 64)], "decoder pan on encoder resnet18: cannot take images of 64×64"),
+        ("unet", "tu-swin_s3_tiny_224", [(64, 64), (96, 96)], "cannot take images of 96×96"),
+    ],
+)
+def test_a_name_or_a_size_that_will_not_do_is_one_line(decoder, encoder, sizes, said):
+    with pytest.raises(InputError, match=said):
+        unet.build(decoder, encoder, *sizes)
+
+
+def test_a_timm_encoder_takes_its_classifiers_weights_mean_and_std(tmp_path):
+    """By name, by order alone, and where timm gives a sequence's layers other names (convnext)."""
+    for name in ("tf_efficientnet_lite0", "convnext_atto"):
+        source = find("timm", name).build((64, 64)).state_dict()
+        for state in (source, {f"x{i}": value for i, value in enumerate(source.values())}):
+            torch.save(state, tmp_path / "weights")
+            model = unet.build("unet", f"tu-{name}", (64, 64), weights=tmp_path / "weights")
+            encoder = model.encoder.state_dict()
+            again = {
+                k.replace("model.", "").replace("stages_", "stages.").replace("stem_", "stem."): k for k in encoder
+            }
+            assert all(torch.equal(encoder[k], source[bare]) for bare, k in again.items())
+    assert unet.statistics("tu-tf_efficientnet_lite0") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert unet.statistics("resnet18") == unet.statistics("tu-convnext_atto") == (MEAN, STD)
+
+
+def test_weights_of_another_network_are_named(tmp_path):
+    torch.save(find("torchvision", "resnet18").build((64, 64)).state_dict(), tmp_path / "w")
+    for encoder in ("resnet34", "tu-resnet34"):
+        with pytest.raises(InputError, match=f"w: no weights that {encoder} takes"):
+            unet.build("unet", encoder, (64, 64), weights=tmp_path / "w")
+    with pytest.raises(InputError, match="torchvision publishes no weights of it"):
+        unet.build("unet", "efficientnet-b0", (64, 64), weights=tmp_path / "w")
 
 
 def test_the_encoder_takes_torchvision_weights(tmp_path):
@@ -23,7 +86,7 @@ def test_the_encoder_takes_torchvision_weights(tmp_path):
 
     source = torchvision.models.resnet34().state_dict()
     torch.save(source, tmp_path / "resnet34")
-    encoder = unet.build("resnet34", tmp_path / "resnet34").encoder.state_dict()
+    encoder = unet.build("unet", "resnet34", (64, 64), weights=tmp_path / "resnet34").encoder.state_dict()
     assert set(encoder) == {k for k in source if not k.startswith("fc.")}
     assert all(torch.equal(v, source[k]) for k, v in encoder.items())
 
@@ -54,22 +117,22 @@ def test_scores_count_pixels(monkeypatch):
 
 def test_boxes_hold_the_mask_and_nothing_more():
     one = np.zeros((10, 12), np.uint8)
-    assert mask.box(one) == (0, 0, 10, 12)
+    assert predict_masks.box(one) == (0, 0, 10, 12)
     one[3:7, 5:6] = 1
-    assert mask.box(one) == (3, 5, 7, 6)
+    assert predict_masks.box(one) == (3, 5, 7, 6)
 
 
 def test_a_crop_is_put_where_it_was_in_the_photograph():
     """A photograph of a ramp at the U-Net's size; its middle square, at half of that, comes back to its place."""
     whole = torch.linspace(0, 200, 64).expand(1, 3, 48, 64).contiguous()
     crop = torch.nn.functional.interpolate(whole[..., 8:56], size=(24, 24), mode="bilinear", antialias=True)
-    placed, (down, across) = mask.framed(crop, (48, 64), crops=True)
+    placed, (down, across) = predict_masks.framed(crop, (48, 64), crops=True)
     assert placed.shape == whole.shape and (down, across) == (slice(0, 48), slice(8, 56))
     assert (placed - whole)[..., 10:54].abs().max() < 0.5
     assert (placed[..., :8] == placed[..., 8:9]).all() and (placed[..., 56:] == placed[..., 55:56]).all()
-    squeezed, whereabouts = mask.framed(crop, (48, 64), crops=False)
+    squeezed, whereabouts = predict_masks.framed(crop, (48, 64), crops=False)
     assert squeezed.shape == whole.shape and whereabouts == (slice(0, 48), slice(0, 64))
-    tall, (down, across) = mask.framed(torch.zeros(2, 3, 30, 20), (48, 64), crops=True)
+    tall, (down, across) = predict_masks.framed(torch.zeros(2, 3, 30, 20), (48, 64), crops=True)
     assert tall.shape == (2, 3, 48, 64) and (down, across) == (slice(0, 48), slice(16, 48))
 
 

@@ -1,0 +1,1 @@
+"""Bring images from arrays to augmented batches on the device."""

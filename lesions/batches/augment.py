@@ -1,0 +1,129 @@
+"""Augmentation on the batch, on the device, with parameters drawn for each image alone.
+
+`augmented` is `geometric`, which turns images and masks alike, then `photometric`, which changes images only. A name is
+an entry of FLIPS, WARPS or PHOTOMETRIC, or a recipe of such steps; params.yaml may say those of NAMES.
+Papers name the transforms, seldom their ranges. Study E's are those of the SIIM-ISIC 2020 winners, whom its section 5
+follows (arXiv 2010.05351 and the code beside it, in albumentations); each function's defaults state them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesions.batches.feed import unit
+from lesions.batches.per_image import apply_
+from lesions.batches.photometric import PHOTOMETRIC
+from lesions.batches.warps import WARPS, still
+from lesions.core.errors import InputError, nearest
+
+Step = tuple[tuple[str, ...], float]  # one of these transforms, each as likely, with this probability for an image
+
+FLIPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hflip": lambda x: x.flip(-1),
+    "vflip": lambda x: x.flip(-2),
+    "transpose": lambda x: x.transpose(-1, -2),
+}
+RECIPES: dict[str, tuple[Step, ...]] = {
+    "dihedral": ((("hflip",), 0.5), (("vflip",), 0.5), (("transpose",), 0.5)),
+    "heavy": (  # study E, section 5
+        (("transpose",), 0.5),
+        (("vflip",), 0.5),
+        (("hflip",), 0.5),
+        (("brightness",), 0.75),
+        (("contrast",), 0.75),
+        (("motion_blur", "median_blur", "gaussian_blur", "gaussian_noise"), 0.7),
+        (("optical", "grid", "elastic"), 0.7),
+        (("clahe",), 0.7),
+        (("hsv",), 0.5),
+        (("shift_scale_rotate",), 0.85),
+        (("cutout",), 0.7),
+    ),
+}
+NAMES = (*FLIPS, *WARPS, *PHOTOMETRIC, *RECIPES)
+
+
+def known(names: tuple[str, ...]) -> None:
+    """Raise InputError for a name that is none of NAMES."""
+    for name in names:
+        if name not in NAMES:
+            raise InputError(f"params.yaml: augment: {name!r} is unknown{nearest(name, NAMES)}")
+
+
+def steps(names: tuple[str, ...], table: dict[str, Callable]) -> list[Step]:
+    """The steps of `names` that `table` has, recipes among them spelt out. A flip alone is for every other image."""
+    found = [step for name in names for step in RECIPES.get(name, [((name,), 0.5 if name in FLIPS else 1.0)])]
+    return [step for step in found if step[0][0] in table]
+
+
+def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str, Tensor]]:
+    """Each transform of a step, and which of `count` images get it: int64 indices on the CPU."""
+    choices, probability = step
+    if probability == 1:
+        return [(choices[0], torch.arange(count))]
+    which = (torch.rand(count, generator=generator) / probability * len(choices)).long()
+    return [(name, (which == number).nonzero()[:, 0]) for number, name in enumerate(choices)]
+
+
+def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """`x` at the points of `grid` (lesions/batches/warps.py), reflected at its border; integers are rounded."""
+    places = grid.permute(0, 2, 3, 1)
+    found = functional.grid_sample(x.float(), places, mode=mode, padding_mode="reflection", align_corners=False)
+    return (found if x.is_floating_point() else found.round_()).to(x.dtype)
+
+
+def warped(name: str, generator: torch.Generator, grid: Tensor) -> Tensor:
+    """Return `grid` under the warp of that name."""
+    return WARPS[name](grid, generator)
+
+
+def changed(name: str, generator: torch.Generator, images: Tensor) -> Tensor:
+    """Return float `images` under the change of colour of that name, in 0..1."""
+    return PHOTOMETRIC[name](images, generator).clamp_(0, 1)
+
+
+def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The same transforms for the tensors of a batch, images first, then masks: each B×C×H×W, its dtype stays.
+
+    Flips come first, exactly; all warps are composed into one resampling, bilinear for images, nearest for masks.
+    """
+    images = batch[0]
+    if images.shape[-1] != images.shape[-2]:
+        for name in names:
+            if (("transpose",), 0.5) in steps((name,), FLIPS):
+                raise InputError(
+                    f"params.yaml: augment: {name} needs square images, not {tuple(images.shape[-2:])}; "
+                    "use hflip and vflip"
+                )
+    batch = tuple(x.clone() for x in batch)
+    for step in steps(names, FLIPS):
+        for name, index in drawn(step, len(images), generator):
+            batch = tuple(apply_(FLIPS[name], x, index) for x in batch)
+    warps = steps(names, WARPS)
+    if not warps:
+        return batch
+    height, width = images.shape[-2:]
+    grid = still(len(images), height, width, images.device)
+    for step in reversed(warps):  # from the result back to the source
+        for name, index in drawn(step, len(images), generator):
+            grid = apply_(partial(warped, name, generator), grid, index)
+    images, *masks = batch
+    return sampled(images, grid, "bilinear"), *(sampled(mask, grid, "nearest") for mask in masks)
+
+
+def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> Tensor:
+    """Change colours as `names` say, in their order, of float images B×3×H×W in 0..1; `images` may be written into."""
+    for step in steps(names, PHOTOMETRIC):
+        for name, index in drawn(step, len(images), generator):
+            images = apply_(partial(changed, name, generator), images, index)
+    return images
+
+
+def augmented(
+    names: tuple[str, ...], images: Tensor, masks: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """uint8 images B×3×H×W and, where there are any, their masks B×1×H×W: float images in 0..1, masks as they came."""
+    turned = geometric(names, (images,) if masks is None else (images, masks), generator)
+    return photometric(names, unit(turned[0]), generator), turned[1] if masks is not None else None

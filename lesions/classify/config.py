@@ -1,0 +1,93 @@
+"""Say how a classifier is trained, on what, and what of it is predicted."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lesions.core import config
+from lesions.core.config import Count, Name, Section
+from lesions.isic.names import Generated, Set
+from lesions.training.config import Optimisation
+
+
+class Recipe(Optimisation):
+    """How a classifier is trained, and what of it is predicted."""
+
+    epoch_images: Annotated[int, Field(ge=0)]
+    sampler: Literal["uniform", "balanced"]
+    tta: bool
+    predict: tuple[Literal["train", "val", "test"], ...]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    runs: Count = 1  # seeds seed, seed + 1, …
+    snapshots: bool = False  # a checkpoint at the end of each cycle
+
+
+class Classifier(Recipe):
+    """A block of `classifiers`, completed by its recipe and by `train`."""
+
+    family: Name  # a file of lesions/networks
+    network: str  # one of its names
+    recipe: Name
+    set: Set
+    images: Annotated[str, Field(pattern=r"^(resized|color|masked)/[A-Za-z0-9_/-]+$")]
+    split: Literal["standard", "balanced", "eighty", "ham", "ham_1", "ham_2", "melanoma"]
+    generated: Generated
+    weights: Annotated[str, Field(pattern=r"^(data/weights/[A-Za-z0-9_]+|models/train/[A-Za-z0-9_]+/[a-z0-9_]+\.pt)$")]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The states that are kept: the best by each metric, and snapshots at the ends of cycles."""
+        best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split == "melanoma")
+        cycles = self.snapshots * self.cycles * len(self.all_phases)
+        return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
+
+    @property
+    def tested_on(self) -> tuple[str, str]:
+        """What is the same for blocks with one test part: ham_1 and ham_2 are tested on what ham is."""
+        return self.set, self.split.partition("_")[0]
+
+
+class CrossValidation(Section):
+    """One fold of one classifier; the rest repeats the classifier's, because dvc.yaml needs it here."""
+
+    classifier: Name
+    fold: Annotated[int, Field(ge=1)]
+    recipe: str
+    family: str
+    set: str
+    images: str
+    weights: str
+
+
+class Attention(Section):
+    """Two blocks of `classifiers`, the same network without and with attention residual learning."""
+
+    without: Name
+    with_: Annotated[Name, Field(alias="with")]
+
+
+def completed(block: Any, recipes: Any, train: Any) -> Any:
+    """Return a raw block under which lie its recipe and, below that, `train`; anything but dictionaries as it is."""
+    name = block.get("recipe") if isinstance(block, dict) else None
+    recipe = recipes.get(name, {}) if isinstance(recipes, dict) and isinstance(name, str) else {}
+    if not (isinstance(block, dict) and isinstance(recipe, dict) and isinstance(train, dict)):
+        return block
+    return {**train, **recipe, **block}
+
+
+def classifier(name: str, path: Path = config.PARAMS) -> Classifier:
+    """Read the block `name` of `classifiers`, completed. Raises InputError for one that is not as it should be."""
+    block, train, recipe = config.section(f"classifiers.{name}", path), config.section("train", path), None
+    if isinstance(block, dict) and "recipe" in block:
+        recipe = config.section(f"recipes.{block['recipe']}", path)
+    whole = completed(block, {block["recipe"]: recipe} if recipe is not None else {}, train)
+    return config.validated(Classifier, whole, path, f"classifiers.{name}")
+
+
+def classifiers(path: Path = config.PARAMS) -> dict[str, Classifier]:
+    """Read all blocks of `classifiers`, completed."""
+    blocks = config.section("classifiers", path)
+    recipes, train = config.section("recipes", path), config.section("train", path)
+    found = {name: completed(block, recipes, train) for name, block in blocks.items()}
+    return config.validated(dict[Name, Classifier], found, path, "classifiers")

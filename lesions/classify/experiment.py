@@ -1,0 +1,199 @@
+"""Train one classifier on one split, test its checkpoints, and put what came out into tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesions.batches import augment, tta
+from lesions.batches.feed import Feed, normalised, unit
+from lesions.classify.config import Classifier
+from lesions.core import resume
+from lesions.core.errors import InputError
+from lesions.core.files import read_array, read_csv
+from lesions.core.images import resized
+from lesions.isic import metrics, splits
+from lesions.networks import build
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
+
+CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
+
+
+def inputs(block: Classifier, data: Path) -> list[Path]:
+    """Return the files that a run of `block` depends on, once the names in it are known to be right.
+
+    By then the network's own source is loaded, which resume.begin counts among those that decide the outputs.
+    """
+    build.find(block.family, block.network)
+    augment.known(block.augment)
+    arrays = [data / f"{block.images}.npy", data / f"generated/{block.generated}.npy"]
+    return [data / f"sorted/{block.set}.csv", *arrays, Path(block.weights)]
+
+
+class Experiment:
+    """The parts of one run: the table's rows by role, labels as numbers, images on their way to the device."""
+
+    def __init__(self, block: Classifier, split: str, compute: Compute, data: Path) -> None:
+        self.block, self.split = block, split
+        self.device = loop.prepare(compute, block.seed)
+        self.switches = loop.switches(compute, self.device)
+        self.network = build.find(block.family, block.network)
+        self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
+        self.classes = splits.classes(split)
+        images = read_array(data / f"{block.images}.npy", len(self.table))
+        generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
+        self.feed = Feed([images, generated], self.device)
+        roles = splits.roles(self.table, split).to_numpy()
+        self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
+        self.labels = pd.Series(splits.labels(self.table, split).to_list() + [block.generated] * len(generated))
+        self.targets = self.labels.map({c: i for i, c in enumerate(self.classes)}).to_numpy()
+        self.keep = (*CHECKPOINTS, "auroc") if len(self.classes) == 2 else CHECKPOINTS  # study C: the best of both
+        self.train = np.concatenate([self.rows["train"], np.arange(len(self.table), len(self.feed))])
+        self.scored = "test" if len(self.rows["test"]) else "val"  # ISIC 2017 is scored on its validation part
+        for role in ("train", "val", self.scored):
+            for label in sorted(set(self.classes) - set(self.labels[self.rows[role]])):
+                raise InputError(
+                    f"class {label} has no image in the {role} part of split {split}; expected more images"
+                )
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bring float B×3×H×W in 0..1 to what the network's published weights expect."""
+        return normalised(images, self.network.mean, self.network.std)
+
+    def batches(self, epoch: int, start: int = 0) -> tuple[int, loop.Batches]:
+        """Return how many batches an epoch has, and those from number `start` on: augmented, normalised, on the device.
+
+        Drawn by the recipe's sampler. Balanced, an epoch without epoch_images oversamples: as many of each class as the
+        largest one has.
+        """
+        block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
+        targets, weights, images = self.targets[self.train], None, block.epoch_images
+        if block.sampler == "balanced":
+            counts = np.bincount(targets)  # each class has an image
+            weights, images = 1 / counts[targets], images or len(counts) * int(counts.max())
+        order = loop.epoch_order(len(self.train), block.batch, rng, weights, images)
+
+        def stream():
+            for step in range(start, len(order)):
+                index, generator = self.train[order[step]], loop.step_generator(block.seed, epoch, step)
+                images, _ = augment.augmented(block.augment, self.feed.batch(index), None, generator)
+                yield self.normalised(images), torch.from_numpy(self.targets[index]).to(self.device, non_blocking=True)
+
+        return len(order), stream()
+
+    @torch.inference_mode()
+    def probabilities(self, model: nn.Module, rows: np.ndarray, turned: bool = False) -> np.ndarray:
+        """Return float32 (len(rows), classes); turned: the mean over eight views (test-time augmentation).
+
+        Without autocast: bfloat16 logits tie, and a tie counts as wrong.
+        """
+        model.eval()
+
+        def predict(images: Tensor) -> Tensor:
+            return model(images).softmax(dim=1)
+
+        size, parts = 2 * self.block.batch, []
+        for start in range(0, len(rows), size):
+            images = self.normalised(unit(self.feed.batch(rows[start : start + size])))
+            images = images.contiguous(memory_format=self.switches.layout)
+            parts.append(tta.averaged(predict, images) if turned else predict(images))
+        return torch.cat(parts).cpu().numpy()
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        rows = self.rows["val"]
+        p = self.probabilities(model, rows)
+        scores = metrics.classification(self.targets[rows], p)
+        return scores | ({"auroc": metrics.auc(self.targets[rows] == 1, p[:, 1])} if "auroc" in self.keep else {})
+
+    def model(self) -> nn.Module:
+        """Build the block's network: from chance, from published weights under a new head, or another block's state."""
+        block, start = self.block, Path(self.block.weights)
+        imagenet = start if start.parts[0] == "data" and start.name != "none" else None
+        size = self.feed.arrays[0].shape[1:3]
+        model = build.build(block.family, block.network, len(self.classes), size, imagenet, block.dropout)
+        if start.parts[0] == "models":
+            checkpoints.load_into(model, start)
+        return model
+
+    def fit(self, name: str, run: resume.Run | None = None) -> tuple[nn.Module, loop.Fit]:
+        model = self.model()
+        found = loop.fit(
+            model, self.block, self.switches, self.device, batches=self.batches, loss_of=functional.cross_entropy,
+            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
+        )  # fmt: skip
+        return model, found
+
+    def predict(self, model: nn.Module, best: checkpoints.Best) -> pd.DataFrame:
+        """Return image, split, seed, checkpoint, label, p_<class> … of each checkpoint, on the block's parts."""
+        tables, done = [], {}
+        for checkpoint, (epoch, state) in best.items():
+            for role in (role for role in self.block.predict if len(self.rows[role])):
+                rows = self.rows[role]
+                if (epoch, role) not in done:
+                    model.load_state_dict(state)
+                    done[epoch, role] = self.probabilities(model, rows, self.block.tta and role != "train")
+                keys = {"image": self.table["image"].iloc[rows].to_numpy(), "split": role, "seed": self.block.seed}
+                keys |= {"checkpoint": checkpoint, "label": self.labels.iloc[rows].to_numpy()}
+                found = {f"p_{c}": done[epoch, role][:, i] for i, c in enumerate(self.classes)}
+                tables.append(pd.DataFrame(keys | found))
+        return pd.concat(tables, ignore_index=True)
+
+
+def alphas(model: nn.Module) -> dict[str, float]:
+    """Return α of each block by the block's name (`layer1.0`, `features.2.1`), in forward order; empty without ARL."""
+    scalars = {name: value for name, value in model.named_parameters() if name.endswith(".alpha") and not value.ndim}
+    found = {name: value.item() for name, value in scalars.items()}
+    return {name.removesuffix(".alpha"): value for name, value in found.items()}
+
+
+def watched(model: nn.Module) -> dict[str, float]:
+    """Return columns of the history beside losses and scores: the α of attention residual learning, by block."""
+    return {f"alpha_{block}": value for block, value in alphas(model).items()}
+
+
+def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, best: checkpoints.Best) -> pd.DataFrame:
+    """Return a line a checkpoint: its epoch, and its scores on the part that is scored, their mean over several runs
+    (the epoch is `best`'s, of the first). auc: the mean over classes of each against the rest."""
+    index, lines = {c: i for i, c in enumerate(classes)}, []
+    rows = predictions[predictions["split"] == scored]
+    for checkpoint, of in rows.groupby("checkpoint", sort=False):
+        runs = []
+        for _, run in of.groupby("seed"):
+            truth, p = run["label"].map(index).to_numpy(), run[[f"p_{c}" for c in classes]].to_numpy()
+            auc = np.mean([metrics.auc(truth == c, p[:, c]) for c in range(len(classes))])
+            runs.append(metrics.classification(truth, p) | {"auc": auc})
+        lines.append({"checkpoint": checkpoint, "epoch": best[checkpoint][0]} | pd.DataFrame(runs).mean().to_dict())
+    return pd.DataFrame(lines)
+
+
+def headline(scores: pd.DataFrame) -> dict[str, float]:
+    """Return, for `dvc metrics`, a few of the `summary`'s scores: those of the checkpoint of the highest BMA."""
+    line = scores.set_index("checkpoint").loc["bma", ["bma", "auc", "accuracy", "loss"]]
+    return {name: round(float(value), 6) for name, value in line.items()}
+
+
+def confusion(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
+    """Return columns actual, predicted for DVC's confusion plot: the scored part under one checkpoint, of all runs."""
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
+    columns = [c for c in rows if c.startswith("p_")]
+    guess = rows[columns].to_numpy().argmax(axis=1)
+    return pd.DataFrame(
+        {"actual": rows["label"].to_numpy(), "predicted": [columns[g].removeprefix("p_") for g in guess]}
+    )
+
+
+def roc(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
+    """Return fpr, tpr at 101 points: the mean of the classes' curves, each against the rest, on the scored part.
+
+    plots/compare draws the curves of each class.
+    """
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
+    grid, curves = np.linspace(0, 1, 101), []
+    for column in (c for c in rows if c.startswith("p_")):
+        fpr, tpr = metrics.roc((rows["label"] == column.removeprefix("p_")).to_numpy(), rows[column].to_numpy())
+        curves.append(np.interp(grid, fpr, tpr))
+    return pd.DataFrame({"fpr": grid, "tpr": np.mean(curves, axis=0)})

@@ -1,0 +1,1 @@
+"""Set our numbers beside the published ones: tables, tests, pictures, pages."""

@@ -1,0 +1,274 @@
+"""The pictures of stages.compare: published beside ours, on white, in colours that the colour-blind tell apart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lesions.compare import scorecard
+from lesions.compare.measured import Tested, balanced_accuracy
+from lesions.compare.scorecard import NOT_RUN
+from lesions.isic import metrics
+
+OURS, PUBLISHED, GREY = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette, as CLASS_COLORS
+CLASS_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999933")
+STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlesize": 10, "axes.titleweight": "bold", "legend.frameon": False, "axes.axisbelow": True,
+    "grid.color": "#EEEEEE",
+}  # fmt: skip
+COLUMNS = 4
+STATE_COLORS = {
+    "reproduced": "#009E73", "outside": "#D55E00", "no interval": "#56B4E9", "not comparable": "#999999",
+    scorecard.SAMPLE: "#E69F00", scorecard.OTHER: "#F0E442", NOT_RUN: "#DDDDDD",
+}  # fmt: skip
+LOUD = {
+    scorecard.SAMPLE: "\nSAMPLE DATA: drawn pictures, not results",
+    scorecard.OTHER: "\nother data than the studies'",
+    "": "",
+}
+MEANS = (  # of study C: the number of the table, its metric, and what it is about
+    (1, "accuracy", "segmentation, accuracy"), (2, "accuracy", "colour, accuracy"), (3, "auroc", "colour, AUROC"),
+    (4, "accuracy", "ResNet-50, accuracy"), (5, "accuracy", "b0, accuracy"),
+    (6, "auroc", "b0, AUROC"),
+)  # fmt: skip
+
+Size = tuple[float, float]  # inches, width first
+
+
+def sheet(size: Size, title: str, kind: str, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure under a title that says if the data are not the studies'."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title + LOUD[kind], fontsize=11, color="#B00020" if kind else "black")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def squares(count: int, title: str, kind: str, size: float) -> tuple[Figure, list[Axes]]:
+    """Return a grid with one square panel for each of `count`."""
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    figure, axes = sheet((size * columns, size * rows + 0.7), title, kind, rows, columns)
+    for axis in axes[count:]:
+        axis.axis("off")
+    return figure, axes[:count]
+
+
+def legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique))
+
+
+def dumbbell(axis: Axes, title: str, rows: pd.DataFrame, named: bool = True) -> np.ndarray:
+    """Draw a line a row from top to bottom: published, ours and its interval; return their heights."""
+    y, not_run = -np.arange(len(rows), dtype=float), rows["comparable"].eq(NOT_RUN).to_numpy()
+    axis.plot(rows[["published", "ours"]].T, [y, y], color="#CCCCCC", lw=1, zorder=0)
+    axis.plot(rows[["low", "high"]].T, [y, y], color=OURS, lw=2, alpha=0.5)
+    axis.plot(rows["ours"], y, "o", color=OURS, ms=6, label="ours, with its interval")
+    axis.plot(rows["published"], y, "D", mfc="none", mec=PUBLISHED, mew=1.6, ms=8, label="published")
+    for place in y[not_run]:
+        axis.text(0.99, place, NOT_RUN, color=GREY, ha="right", va="center", transform=axis.get_yaxis_transform())
+    axis.set(title=title, yticks=y, yticklabels=rows["row"] if named else [], ylim=(y[-1] - 0.6, 0.7))
+    axis.margins(x=0.45 if not_run.any() else 0.05)  # room for the words
+    axis.grid(axis="x")
+    return y
+
+
+def dumbbells(
+    table: pd.DataFrame, study: str, panels: list[tuple[str, str, str]], title: str, kind: str, lines: int = 1
+) -> Figure:
+    """Draw panels (table, metric, title) of one study; those of one table in one line have its names once."""
+    rows = [table[(table[["study", "table", "metric"]] == [study, *panel[:2]]).all(axis=1)] for panel in panels]
+    figure, axes = sheet((12, lines * (1.6 + 0.36 * max(map(len, rows)))), title, kind, lines, len(panels) // lines)
+    for number, (axis, panel, of) in enumerate(zip(axes, panels, rows, strict=True)):
+        dumbbell(axis, panel[2], of, named=number == 0 or lines > 1)
+    legend(figure, axes[0])
+    return figure
+
+
+def counts_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw what became of the published numbers: a bar a study."""
+    counts = scorecard.counts(table).drop(columns="published").rename(index="study {}".format)
+    figure, (axis,) = sheet((9, 3.2), "Published numbers of the five studies, and what became of them here", kind)
+    counts.loc[::-1, counts.any()].plot.barh(
+        ax=axis, stacked=True, width=0.8, color=STATE_COLORS, edgecolor="white", legend=False,
+        xlabel="published numbers", ylabel="",
+    )  # fmt: skip
+    for bars in axis.containers:
+        assert isinstance(bars, BarContainer)
+        axis.bar_label(bars, fmt=lambda number: f"{number:g}" if number else "", label_type="center", fontsize=8)
+    legend(figure, axis)
+    return figure
+
+
+def folds_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw Table 6.4: large marks for the mean, small ones for the folds."""
+    rows = table[(table["study"] == "A") & (table["table"] == "Table 6.4")]
+    means = rows[rows["metric"] == "mean"]
+    title = "Cross-validation: BMA of each fold and their mean"
+    figure, (axis,) = sheet((8, 1.6 + 0.62 * len(means)), title, kind)
+    heights = dict(zip(means["run"], dumbbell(axis, "", means), strict=True))
+    folds = rows[(rows["metric"] != "mean") & rows["run"].isin(means["run"])]
+    for who, color, mark, up in (("published", PUBLISHED, "D", 0.2), ("ours", OURS, "o", -0.2)):
+        axis.plot(folds[who], folds["run"].map(heights) + up, mark, mfc="none", mec=color, ms=4, label=f"{who}, folds")
+    axis.set(xlim=(-0.02, 1.02), xlabel="BMA")
+    legend(figure, axis)
+    return figure
+
+
+def short(label: str) -> str:
+    return "rare 4" if "+" in label else label
+
+
+def confusion_figure(tested: dict[str, Tested], kind: str) -> Figure:
+    """Draw confusions: each row is a true class and sums to 100 %; ties, which are no class, are missing from it."""
+    title = "Confusion on the test part: % of each true class (rows) called each class (columns)"
+    figure, axes = squares(len(tested), title, kind, 3.1)
+    for axis, (name, one) in zip(axes, tested.items(), strict=True):
+        matrix, count = one.confusion(), len(one.classes)
+        share = matrix[:, :count] / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        heat(axis, share, [f"{100 * value:.0f}" if value >= 0.005 else "" for value in share.flat], 7)
+        labels = [short(label) for label in one.classes]
+        axis.set_xticks(range(count), labels, rotation=90, fontsize=7)
+        axis.set_yticks(range(count), labels, fontsize=7)
+        axis.set_title(f"{name}\nBMA {balanced_accuracy(matrix.astype(float)):.3f}", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(True)
+    return figure
+
+
+def heat(
+    axis: Axes, values: np.ndarray, texts: list[str], size: int, aspect: Literal["equal", "auto"] = "equal"
+) -> None:
+    """Draw values in 0..1 as blue squares with their texts; nan is white."""
+    axis.imshow(np.ma.masked_invalid(values), cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=1, aspect=aspect)
+    for ((row, column), value), text in zip(np.ndenumerate(values), texts, strict=True):
+        color = "white" if value > 0.55 else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
+    """Draw one class against the rest, with the area under each curve."""
+    figure, axes = squares(len(tested), "ROC on the test part: each class against the rest", kind, 3.3)
+    for axis, (name, one) in zip(axes, tested.items(), strict=True):
+        areas = []
+        for number, label in enumerate(one.classes):
+            truth, scores = one.truth == number, one.probabilities[:, number]
+            if 0 < truth.mean() < 1:
+                areas.append(metrics.auc(truth, scores))
+                of = f"{short(label)} {areas[-1]:.2f}"
+                axis.plot(*metrics.roc(truth, scores), color=CLASS_COLORS[number], lw=1.2, label=of)
+        axis.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
+        mean = f"mean AUC {np.mean(areas):.3f}" if areas else "no curve"
+        axis.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axis.set_title(f"{name}\n{mean}", fontsize=9)
+        axis.legend(fontsize=6.5, loc="lower right", handlelength=1, labelspacing=0.2, borderaxespad=0.1)
+    return figure
+
+
+def losses_figure(study: str, histories: dict[str, pd.DataFrame], kind: str) -> Figure:
+    """Draw the loss of each classifier in training and in validation by epoch, a line a seed."""
+    figure, axes = squares(len(histories), f"Study {study}: loss in training and in validation, by epoch", kind, 2.7)
+    for axis, (name, history) in zip(axes, histories.items(), strict=True):
+        for _, one in history.groupby("seed"):
+            axis.plot(one["epoch"], one["train_loss"], "o-", color=GREY, ms=3, lw=1, label="training")
+            axis.plot(one["epoch"], one["val_loss"], "o-", color=OURS, ms=3, lw=1, label="validation")
+        axis.set_title(name, fontsize=9)
+        highest = history[["train_loss", "val_loss"]].max(axis=None)
+        axis.set(xlim=(0.5, history["epoch"].max() + 0.5), ylim=(0, 1.1 * highest))
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    legend(figure, axes[0])
+    return figure
+
+
+def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw both challenges: the ten best, the paper's numbers, and ours with intervals."""
+    figure, axes = sheet((12, 7), "Leaderboards, and the numbers that cannot stand in them", kind, 1, 2)
+    names = {"unet": "A: U-Net", "d_unet34": "D: Unet34"}
+    scores = {"jaccard": "mean", "jaccard_thresholded": "thresholded"}
+    unet = table[table["run"].isin(list(names)) & table["metric"].isin(list(scores))]
+    unet = unet.assign(row=unet["run"].map(names) + ", " + unet["metric"].map(scores)).sort_values("row", kind="stable")
+    for axis, challenge, own, note in (
+        (axes[0], "ISIC 2019 Task 1", table[table["table"] == "Table 6.5"],
+         "BMA; the challenge: 9 classes, its test set\nbelow: 8 classes, cross-validation"),
+        (axes[1], "ISIC 2018 Task 1", unet, "Jaccard, thresholded unless it says mean\nbelow: own test part"),
+    ):  # fmt: skip
+        teams = table[(table["study"] == "leaderboard") & (table["table"] == challenge)]
+        rows = pd.concat([teams.assign(published=np.nan), own])
+        y = dumbbell(axis, challenge, rows)[: len(teams)]
+        axis.plot(teams["published"], y, "s", color=GREY, ms=6, label="leaderboard, the ten best")
+        axis.axhline(y[-1] - 0.5, color="#BBBBBB", lw=1, ls="--")
+        axis.set(xlabel=note)
+    legend(figure, axes[0])
+    return figure
+
+
+def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw Figure 6.1 of study B: precision, recall and F1 by class; a line of panels a run."""
+    rows = table[(table["study"] == "B") & (table["table"] == "Figure 6.1")]
+    names = rows[rows["run"].map(scorecard.is_report)].drop_duplicates("run").set_index("run")["row"]
+    labels = [metric.removesuffix(" f1") for metric in rows["metric"].unique() if metric.endswith(" f1")]
+    title = "Study B's base models: classification reports, published and ours"
+    figure, axes = sheet((9.5, 3.1 * len(names) + 0.8), title, kind, len(names), 3)
+    panels = [panel for run, name in names.items() for panel in (
+        (f"{name}: published", run, "published"), ("ours", run, "ours"),
+        ("ours beside shuffled labels", f"{run} shuffled", "ours"),
+    )]  # fmt: skip
+    for number, (axis, (whose, run, column)) in enumerate(zip(axes, panels, strict=True)):
+        cells = rows[rows["run"] == run].set_index("metric")[column]
+        values = cells.reindex([f"{label} {score}" for label in labels for score in ("precision", "recall", "f1")])
+        matrix = np.array([*values, np.nan, np.nan, cells.get("accuracy", np.nan)], float).reshape(-1, 3)
+        heat(axis, matrix, ["" if np.isnan(value) else f"{value:.2f}" for value in matrix.flat], 8, "auto")
+        if np.isnan(matrix).all():
+            missing = "not published" if column == "published" else NOT_RUN
+            axis.text(1, len(labels) / 2, missing, ha="center", va="center", color=GREY)
+        axis.set_xticks(range(3), ["precision", "recall", "F1"])
+        axis.set_yticks(range(len(matrix)), [""] * len(matrix) if number % 3 else [*labels, "accuracy"])
+        axis.axhline(len(labels) - 2.5, color="black", lw=0.8)
+        axis.set_title(whose, fontsize=9)
+        axis.tick_params(length=0)
+    return figure
+
+
+def drawn(
+    table: pd.DataFrame, tested: dict[str, Tested], histories: dict[str, dict[str, pd.DataFrame]],
+    kinds: dict[str, str], confidence: float,
+) -> Iterator[tuple[str, Figure]]:  # fmt: skip
+    """Yield every picture by its name. `tested`: of studies A and B; `histories`: study -> run -> losses by epoch."""
+    level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
+    yield "scorecard", counts_figure(table, kind)
+    for name, number, what in (
+        ("standard", "Table 6.1", "standard classification, published and ours"),
+        ("balanced", "Table 6.2", "balanced classes, after the 5/8 rule"),
+    ):
+        panels = [(number, "loss", "loss"), (number, "accuracy", "accuracy"), (number, "bma", "BMA")]
+        yield name, dumbbells(table, "A", panels, f"{number}: {what} ({level} by lesion)", kind)
+    yield "cross_validation", folds_figure(table, kind)
+    yield "leaderboards", leaderboard_figure(table, kind)
+    yield "reports", reports_figure(table, kinds["B"])
+    panels = [(f"Table 4.{n}", f"{metric} mean", f"Table 4.{n}: {what}") for n, metric, what in MEANS]
+    title = f"Study C: means over seeds, published and ours ({level} by seed)"
+    yield "preprocessing", dumbbells(table, "C", panels, title, kinds["C"], lines=2)
+    panels = [("Table 3", f"{part} auc", part) for part in ("train", "val", "test")]
+    title = f"Study E, Table 3: macro AUC, published and ours ({level} by lesion)"
+    yield "schedules", dumbbells(table, "E", panels, title, kinds["E"])
+    for study, runs in histories.items():
+        if runs:
+            yield f"losses_{study.lower()}", losses_figure(study, runs, kinds[study])
+    if tested:
+        yield "confusion", confusion_figure(tested, kind)
+        yield "roc", roc_figure(tested, kind)
+
+
+def draw(folder: Path, *args) -> None:
+    """Draw every picture into `folder`. args: as `drawn`."""
+    with style.context(STYLE, after_reset=True):
+        for name, figure in drawn(*args):
+            figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})

@@ -1,0 +1,198 @@
+"""Each study's tables from prediction files: rows of lesions.compare.measured, named as in published/numbers.csv."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lesions.compare import intervals, measured
+from lesions.compare.measured import Predicted, Tested, scored
+from lesions.core.errors import InputError
+from lesions.core.files import read_csv
+from lesions.isic import splits
+from lesions.isic.names import CLASSES
+
+SEGMENTATION = "jaccard"  # the headline checkpoint of Table 6.6
+PAIR = ("base_64", "base_64_ak")  # the two reports of study B's Figure 6.1
+KFOLD = re.compile(r"d_(crop|kfold)(_\d+)?")  # study D's KFoldCrop: d_crop (its fold 0) and the blocks that repeat it
+GROUPS = {"e_m0_m3": range(4), "e_m4_m7": range(4, 8)}  # study E's Table 3: mean and deviation over models in a row
+SPLITS = ("train", "val", "test")  # of study E
+
+Blocks = Mapping[str, Any]  # of a section of params.yaml
+Found = dict[str, Tested]
+Rows = list[dict[str, Any]]
+Seeds = dict[str, dict[str, pd.Series]]  # metric -> run -> float by seed
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The prediction files, and what is known of their images (image -> lesion) and their runs (-> why it falls short
+    of the paper's, see lesions/compare/shortfalls.py)."""
+
+    folder: Path
+    lesions: pd.Series
+    short: dict[str, str]
+    confidence: float
+
+    def read(self, stage: str, name: str, classes: tuple[str, ...] | None = None, split: str = "test") -> Predicted:
+        path = self.folder / stage / f"{name}.csv"
+        return measured.read_predicted(path, self.lesions, f"stages.{stage} {name}", classes, split)
+
+    def reason(self, name: str) -> str:
+        return self.short.get(name, "")
+
+
+def train(runs: Runs, blocks: Blocks) -> tuple[Found, Rows]:
+    """Return the runs of study A's Tables 6.1 and 6.2, and every checkpoint of them."""
+    found, rows = {}, []
+    for name, block in blocks.items():
+        predicted = runs.read("train", name, splits.classes(block.split))
+        found[name] = predicted.first()
+        for checkpoint in predicted.runs:
+            tested = predicted.first(checkpoint)
+            n, scores = len(tested.truth), measured.classification(tested, runs.confidence)
+            what = "lowest loss" if checkpoint == "loss" else f"best {checkpoint}"
+            rows += scored("A", "checkpoints", f"{name}, {what}", n, scores)
+            if checkpoint == measured.HEADLINE:
+                balanced = block.split == "balanced"
+                scores = measured.five_eighths(scores) if balanced else scores
+                rows += scored("A", f"Table 6.{1 + balanced}", name, n, scores, runs.reason(name))
+    return found, rows
+
+
+def cross_validate(runs: Runs, chosen: Blocks, first: Found, images: int) -> Rows:
+    """Return Tables 6.3 to 6.5. `first`: fold 0, by run; `images`: of all folds."""
+    folds: dict[str, dict[int, Tested]] = {}
+    for name, one in chosen.items():
+        found = folds.setdefault(one.classifier, {0: first[one.classifier]})
+        found[one.fold] = runs.read("cross_validate", name, CLASSES).first()
+    rows = []
+    for name, found in folds.items():
+        rows += measured.cross_validation(name, found, images, runs.confidence, runs.reason(name))
+    return rows
+
+
+def segment(runs: Runs) -> Rows:
+    """Return Table 6.6, and what study C says of its own U-Net."""
+    table = read_csv(runs.folder / "segment.csv", ["image", "checkpoint", "jaccard", "dice"], "stages.segment")
+    table = table[table["checkpoint"] == SEGMENTATION]
+    scores = measured.segmentation(table, runs.confidence)
+    rows = scored("A", "Table 6.6", "unet", len(table), scores, runs.reason("unet"))
+    return rows + scored("C", "Section 3.2", "unet", len(table), {"dice": scores["dice"]})
+
+
+def base_models(runs: Runs, names: Blocks) -> tuple[Found, Rows]:
+    """Return Chapter 5 and Figure 6.1 of study B."""
+    found: Found = {}
+    rows: Rows = []
+    for name in names:
+        found[name] = runs.read("base_model", name, CLASSES).first("last")
+        n, scores = len(found[name].truth), measured.base_model(found[name], runs.confidence)
+        guessed = measured.report(measured.shuffled(found[name].confusion()), CLASSES)
+        rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]}, runs.reason(name))
+        rows += scored("B", "Figure 6.1", name, n, scores, runs.reason(name))
+        rows += scored("B", "Figure 6.1", f"{name} shuffled", n, {m: (float(v),) for m, v in guessed.items()})
+    if set(PAIR) <= set(found):
+        before, after = (found[name] for name in PAIR)
+        changed = measured.difference(before, after, runs.confidence)
+        kept = {m: changed[m] for m in ("AK precision", "AK recall", "AK f1", "macro f1", "weighted f1", "accuracy")}
+        rows += scored("B", "Figure 6.1", "difference", len(before.truth), kept)
+    return found, rows
+
+
+def preprocessing(
+    runs: Runs, names: Blocks, tables: dict[tuple[str, str], str]
+) -> tuple[Seeds, dict[str, int] | None, Rows]:
+    """Return study C's Tables 4.1 to 4.6, a value a seed on the validation part; and the images of each class there.
+
+    The figure of a run is that of its best epoch on these very images, as in the paper: the checkpoint `accuracy`, for
+    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it.
+    """
+    values: Seeds = {"accuracy": {}, "auroc": {}}
+    images, rows = None, []
+    for name in names:
+        predicted = runs.read("train", name, split="val")
+        own_epoch = "auroc" in predicted.runs
+        for metric, checkpoint, score in (
+            ("accuracy", "accuracy", measured.share_right),
+            ("auroc", "auroc" if own_epoch else "accuracy", measured.melanoma_auc),
+        ):
+            scores = {seed: score(tested) for seed, tested in predicted.seeds(checkpoint).items()}
+            found = values[metric][name] = pd.Series(scores).sort_index()
+            where = tables.get((name, f"{metric} mean")) or tables.get((name, "accuracy mean"), "other runs")
+            for statistic, numbers in measured.over_seeds(found.to_numpy(), runs.confidence).items():
+                few = "seeds" if statistic == "max" and len(found) != measured.RUNS else ""
+                reason = runs.reason(name) or ("epoch" if metric == "auroc" and not own_epoch else few)
+                rows += scored("C", where, name, len(found), {f"{metric} {statistic}": numbers}, reason)
+        one = predicted.first("accuracy")
+        images = {label: int((one.truth == number).sum()) for number, label in enumerate(one.classes)}
+    return values, images, rows
+
+
+def unet34(runs: Runs) -> Rows:
+    """Return study D's section II: the ensemble on images that no fold saw, and each fold on its own."""
+    table = read_csv(runs.folder / "unet34.csv", ["image", "fold", "jaccard", "dice"], "stages.ensemble_masks")
+    rows = []
+    for fold, part in table.groupby(table["fold"].astype(str)):
+        name = "d_unet34" if fold == "ensemble" else f"d_unet34, fold {fold}"
+        rows += scored("D", "Section II-E", name, len(part), measured.segmentation(part, runs.confidence))
+    return rows
+
+
+def ensembles(runs: Runs, names: Blocks) -> tuple[Found, Rows]:
+    """Return study D's section III: SnapEnsemble, CropBest and KFoldCrop, and what they are made of.
+
+    KFoldCrop takes its members' last snapshots: their best epochs are chosen on images of which d_snap, from which
+    they start, has seen most.
+    """
+    found: Found = {}
+    members, rows = [], []
+    for name in names:
+        predicted = runs.read("train", name)
+        found[name] = predicted.first()
+        snapshots = [predicted.first(checkpoint) for checkpoint in predicted.runs if checkpoint.startswith("snapshot_")]
+        if name == "d_snap":
+            if not snapshots:
+                wanted = "set classifiers.d_snap.snapshots in params.yaml"
+                raise InputError(f"{predicted.path}: no checkpoint snapshot_1; {wanted}")
+            found |= {"d_snap, best epoch": found[name], "d_snap": measured.ensemble(snapshots)}
+        if KFOLD.fullmatch(name):
+            members.append(snapshots[-1] if snapshots else found[name])
+    if len(members) > 1:
+        found["d_kfold"] = measured.ensemble(members)
+    for name, tested in found.items():
+        scores = measured.classification(tested, runs.confidence)
+        rows += scored("D", "Section III-E", name, len(tested.truth), scores)
+    return found, rows
+
+
+def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
+    """Return study E's Table 3: the macro AUC of each model on each part; and what the models say of the test part.
+
+    `added`: images of ISIC 2020 in the merged set. A model on ISIC 2019 alone compares with none of the paper's.
+    """
+    found, rows = {}, []
+    reasons = {n: runs.reason(n) if block.set == "merged" and added else "merged" for n, block in blocks.items()}
+    for split in SPLITS:
+        found = {name: runs.read("train", name, split=split).first() for name in blocks}
+        areas = {name: float(measured.macro_auc(tested)[0]) for name, tested in found.items()}
+        drawn = {name: measured.resampled_auc(tested) for name, tested in found.items()}
+        for name, tested in found.items():
+            score = intervals.around(areas[name], drawn[name], runs.confidence)
+            rows += scored("E", "Table 3", name, len(tested.truth), {f"{split} auc": score}, reasons[name])
+        for group, numbers in GROUPS.items():
+            members = [f"e_m{number}" for number in numbers]
+            if not set(members) <= set(found) or len({blocks[name].set for name in members}) > 1:
+                continue
+            measured.on_same_images([found[name] for name in members], group)
+            four, together = [areas[name] for name in members], np.stack([drawn[name] for name in members])
+            mean = intervals.around(np.mean(four), together.mean(axis=0), runs.confidence)
+            deviation = intervals.around(np.std(four, ddof=1), together.std(axis=0, ddof=1), runs.confidence)
+            reason = next(filter(None, (reasons[name] for name in members)), "")
+            scores = {f"{split} auc mean": mean, f"{split} auc sd": deviation}
+            rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores, reason)
+    return found, rows

@@ -1,0 +1,1 @@
+"""The ground of all wings: errors, files, configuration, workers, resuming."""

@@ -1,0 +1,83 @@
+"""Read params.yaml section by section: an unknown key, a wrong type or a value out of range is one line.
+
+Each wing's config.py has the schemas of its own sections. A stage reads the sections that it names, by their schema,
+and nothing else; dvc.yaml declares the same ones, which tests/test_dag.py holds it to. What one section says of another
+is checked by the DAG's first stage (lesions/tools/check.py).
+"""
+
+import os
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from lesions.core.errors import InputError, nearest
+
+PARAMS = Path("params.yaml")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Size = Annotated[int, Field(ge=8, le=4096)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what the YAML file at `path` holds: plain objects alone. Raises InputError naming the line."""
+    try:
+        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the repository's root") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = (error.problem or error.context or "not YAML").splitlines()[0]
+        raise InputError(f"{path}: line {mark.line + 1 if mark else '?'}: {said}") from None
+    except Exception as error:  # a YAML library raises nearly anything on a value that its tag does not fit
+        raise InputError(f"{path}: not YAML: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def validated(schema: Any, raw: Any, path: Path, where: str = "") -> Any:
+    """Return `raw`, which `path` holds under the key `where`, as `schema`. Raises InputError naming what is wrong."""
+    try:
+        return TypeAdapter(schema).validate_python(raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        unknown = (one for one in found if one["type"] == "extra_forbidden")  # which may be what another lacks
+        first = next(unknown, found[0])
+        key = ".".join(str(part) for part in (*filter(None, [where]), *first["loc"]))
+        what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1 and hasattr(schema, "model_fields"):
+            what += nearest(str(first["loc"][0]), schema.model_fields)
+        given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"
+        raise InputError(f"{path}: {key + ': ' if key else ''}{what.removeprefix('Value error, ')}{given}") from None
+
+
+def section(key: str, path: Path = PARAMS) -> Any:
+    """Return what `path` has under `key` (a.b.c), not validated.
+
+    lesions/tools/verify.py says in the environment what dvc.yaml declares for a stage: then no other key can be read.
+    """
+    declared = os.environ.get("LESIONS_DECLARED")
+    if declared is not None and not any(f"{key}.".startswith(f"{name}.") for name in declared.split()):
+        raise InputError(f"params.yaml: {key}: read by a stage whose params in dvc.yaml do not name it; add it")
+    found, names = read_yaml(path), key.split(".")
+    for place, name in enumerate(names):
+        if not isinstance(found, dict) or name not in found:
+            inside = ".".join(names[:place])
+            there = nearest(name, found) if isinstance(found, dict) else ""
+            raise InputError(f"{path}: {inside + ': ' if inside else ''}no {name!r}{there}")
+        found = found[name]
+    return found
+
+
+def read(key: str, schema: Any, path: Path = PARAMS) -> Any:
+    """Return what `path` has under `key` as `schema`: a Section or any type that pydantic knows."""
+    return validated(schema, section(key, path), path, key)

@@ -1,0 +1,65 @@
+"""The one exception that a user can cause, and how a stage reports it: one line, exit code 1, no traceback.
+
+A full disk and too little memory are reported so too; everything else is a bug of ours and keeps its traceback.
+"""
+
+import argparse
+import difflib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError")  # torch's and TensorFlow's names: neither is imported here
+SAYS_NO_MEMORY = "can't allocate memory"  # torch on the CPU
+
+
+class InputError(Exception):
+    """A file or parameter is not as expected. The message names it, says what was expected, and what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of `known` a wrong `name` may have meant, to be put behind a message; all of them if they are few."""
+    known = sorted(map(str, known))
+    close = known if len(known) <= 12 else difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    return f"; expected one of {', '.join(close)}" if close else f"; expected one of {len(known)} others"
+
+
+def at_least_one(text: str) -> int:
+    """An argument of a stage that is 1 or more: argparse's `type`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
+    return int(text)
+
+
+def explained(error: Exception) -> str | None:
+    """What a user can do about `error`; None for a bug."""
+    said = str(error)
+    if isinstance(error, InputError):
+        return said
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.filename or 'disk'}: {os.strerror(error.errno)}; make room and run again"
+    if isinstance(error, MemoryError) or type(error).__name__ in NO_MEMORY or SAYS_NO_MEMORY in said:
+        return f"out of memory ({said[:200]}); choose a smaller batch or smaller images in params.yaml"
+    return None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; an error that `explained` knows becomes one line on stderr and exit code 1.
+
+    Ctrl-C and SIGTERM end it as they should, its temporary files removed.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        main()
+    except Exception as error:
+        line = explained(error)
+        if line is None:
+            raise
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; run it again to go on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None

@@ -1,0 +1,1 @@
+"""Fetch files and hold them to a record."""

@@ -1,0 +1,26 @@
+"""Say which pretrained weights are fetched, where files are kept, and which folders cannot be a source."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from lesions.core.errors import InputError
+
+# A name without dots (DVC refuses them) → its source: lesions/download/weights.py says which kinds there are.
+Weights = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], str]
+
+RAW = Path("data/raw")
+STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # one also for `dvc exp run --temp`
+
+
+def refuse_own(source: str, raw: Path = RAW) -> None:
+    """Raise InputError if data.source is a folder that the stage download fills, or lies in or around one."""
+    folder = Path(source).expanduser().resolve()
+    for ours in (raw, STORE):
+        if folder.is_relative_to(ours.resolve()) or ours.resolve().is_relative_to(folder):
+            raise InputError(
+                f"params.yaml: data.source: {source!r} is, holds or lies in {ours}, which the stage download fills; "
+                f"say isic to use the archives that lie in {raw}, or name a folder of their own"
+            )

@@ -1,0 +1,211 @@
+"""One file from the first place that has it: resumed where it broke off, retried, whole or not there.
+
+It comes to its place in the store (lesions/download/store.py): `<file>.part` grows there, `<file>.json` says what the
+server called it, and the part becomes `<file>` when complete.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from lesions.core.errors import InputError
+from lesions.core.files import CHUNK, read_json, write_json
+from lesions.download import checksums
+from lesions.download.checksums import Checksum
+
+TRIES = 5  # in a row without a new byte; after them, the next place
+BLOCK = 1 << 16  # bytes a read; what a lost connection loses is less than one
+TIMEOUT = (10, 60)  # seconds: to connect, between two reads
+RETRIED = (408, 425, 429)  # besides 5xx; any other refusal is final
+
+
+class _AbsentError(Exception):
+    """This place does not have the file, and asking again will not help."""
+
+
+class _BrokenError(Exception):
+    """This time it did not work."""
+
+
+def is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def read_note(path: Path) -> dict:
+    """Return what is noted of the file at `path`, whole or partial; nothing where it is none of ours."""
+    try:
+        return read_json(_note(path))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def write_note(path: Path, **what: object) -> None:
+    """Add to what is noted of the file at `path`: its sha256 makes it one of ours."""
+    write_json(_note(path), {**read_note(path), **what})
+
+
+def discard(path: Path) -> None:
+    """Forget the file, whole or partial."""
+    for each in (path, _part(path), _note(path)):
+        each.unlink(missing_ok=True)
+
+
+def _require_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(f"{folder}: {size / 1e9:.1f} GB needed and {free / 1e9:.1f} GB free; make room and run again")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; where the file system can, `target` shares its bytes until one of the two is changed."""
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise _AbsentError(error.strerror) from None
+    total = source.stat().st_size
+    _require_space(target.parent, total)
+    with (
+        file,
+        target.open("wb") as copy,
+        tqdm(desc=source.name, total=total, unit="B", unit_scale=True) as bar,
+    ):
+        if hasattr(os, "copy_file_range"):  # not on macOS
+            with suppress(OSError):  # not between all disks
+                while sent := os.copy_file_range(file.fileno(), copy.fileno(), 64 * CHUNK):
+                    bar.update(sent)
+        if target.stat().st_size != total:
+            bar.reset()
+            for each in (file, copy):
+                each.seek(0)
+            while chunk := file.read(CHUNK):
+                bar.update(copy.write(chunk))
+
+
+def _identity(url: str, response: requests.Response) -> dict:
+    """What tells this version of the file from another: a strong ETag, the date, the size."""
+    etag = response.headers.get("ETag", "")
+    size = response.headers.get("Content-Length", "")
+    if response.status_code in (206, 416):
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return {
+        "url": url,
+        "etag": etag if etag.startswith('"') else None,
+        "modified": response.headers.get("Last-Modified"),
+        "size": int(size) if size.isdecimal() else None,
+    }
+
+
+def _continues(response: requests.Response, now: dict, known: dict, start: int) -> bool:
+    """Whether a 206 is the rest of the very file of which `start` bytes are here."""
+    first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    same = all(now[key] in (None, known.get(key)) for key in ("etag", "modified", "size"))
+    return first is not None and int(first[1]) == start and same
+
+
+def _request(url: str, path: Path) -> None:
+    """One GET into the part, from where the last one stopped if the server still has the same file."""
+    part, known = _part(path), read_note(path)
+    validator = known.get("etag") or known.get("modified")
+    start = part.stat().st_size if part.exists() and validator and known.get("url") == url else 0
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        status, now = response.status_code, _identity(url, response)
+        if status == 416 and start and now["size"] == start == known["size"]:
+            return  # all of it was here already
+        if status == 416 or (status == 206 and not _continues(response, now, known, start)):
+            discard(path)
+            raise _BrokenError("the file changed on the server; starting again")
+        if status in RETRIED or status >= 500:
+            raise _BrokenError(f"HTTP {status}")
+        if status not in (200, 206):
+            raise _AbsentError(f"HTTP {status}")
+        if status == 200:  # all of it, asked for or not
+            start = 0
+            part.unlink(missing_ok=True)
+            write_json(_note(path), now)
+        total = now["size"] or (known["size"] if start else None)
+        _require_space(path.parent, (total or 0) - start)
+        with (
+            part.open("ab") as file,
+            tqdm(desc=path.name, total=total, initial=start, unit="B", unit_scale=True) as bar,
+        ):
+            for chunk in response.iter_content(BLOCK):
+                bar.update(file.write(chunk))
+    size = part.stat().st_size
+    if total is not None and size > total:
+        discard(path)
+    if total is not None and size != total:
+        raise _BrokenError(f"{size} of {total} bytes came")
+
+
+def _download(url: str, path: Path, sleep: Callable[[float], None]) -> None:
+    """Ask until it is all there; tries that bring nothing new are counted, with waits of 1, 2, 4 and 8 s."""
+    tries, most = 0, 0
+    while True:
+        try:
+            return _request(url, path)
+        except _BrokenError as error:
+            reason = str(error)
+        except requests.Timeout:
+            reason = "timed out"
+        except ValueError as error:  # requests' own for a malformed URL
+            raise _AbsentError(f"not a URL ({error})") from None
+        except requests.RequestException as error:
+            reason = f"no connection, or lost ({type(error).__name__})"
+        size = _part(path).stat().st_size if _part(path).exists() else 0
+        tries, most = 1 if size > most else tries + 1, max(size, most)
+        if tries == TRIES:
+            raise _AbsentError(f"{reason}, {TRIES} times")
+        wait = 2.0 ** (tries - 1)
+        tqdm.write(f"{url}: {reason}; again in {wait:.0f} s")
+        sleep(wait)
+
+
+def whole(path: Path, recorded: Checksum | None = None) -> Checksum | None:
+    """Return what the file at `path` is if that is as recorded or, where nothing is recorded, as noted."""
+    expected = (recorded or read_note(path)).get("sha256")
+    if expected is None or not path.exists():
+        return None
+    found = checksums.of(path)
+    return found if found["sha256"] == expected else None
+
+
+def fetch(places: Sequence[str], path: Path, sleep: Callable[[float], None] = time.sleep) -> Checksum:
+    """Bring the file to `path` from the first of `places`, URLs or local paths, that has it; return what it is.
+
+    Raises InputError naming every place and what was wrong there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    known, reasons = read_note(path), []
+    for place in sorted(places, key=lambda p: p != known.get("url")):  # first the one that a part came from
+        try:
+            if is_url(place):
+                _download(place, path, sleep)
+            else:
+                _copy(Path(place), _part(path))  # no link: it is the user's
+        except _AbsentError as error:
+            reasons.append(f"{place}: {error}")
+            continue
+        found = checksums.of(_part(path))
+        write_note(path, sha256=found["sha256"])
+        _part(path).replace(path)
+        return found
+    raise InputError(f"{'; '.join(reasons)}; check the address and the network and run again: what came is kept")

@@ -1,0 +1,30 @@
+"""Say where the files of data.source are."""
+
+from pathlib import Path
+
+from lesions.core.errors import InputError
+from lesions.download.fetch import is_url
+from lesions.isic.names import FILES_2020
+
+OFFICIAL = (
+    "https://isic-archive.s3.amazonaws.com/challenges",
+    "https://isic-challenge-data.s3.amazonaws.com",  # until 2025
+)
+
+
+def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where the `wanted` files of data.source are, below <year>/, in order of preference."""
+    if source == "isic":
+        return OFFICIAL
+    if is_url(source):
+        return (source,)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"params.yaml: data.source: {source!r} is not sample, isic, an http(s) URL or a folder's path")
+    for file in wanted:  # before gigabytes are copied
+        if not (folder / file).is_file():
+            way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
+            raise InputError(
+                f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"
+            )
+    return (str(folder),)

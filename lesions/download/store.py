@@ -1,0 +1,84 @@
+"""Keep each source's files once, in .download/<source>/<year>/<file>, after a run too.
+
+data/raw holds links to them, so that another data.source and back transfers and copies nothing.
+"""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from lesions.core.errors import InputError
+from lesions.download.config import STORE
+
+LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating systems'; .dvcignore names the same
+
+
+def folder(source: str) -> Path:
+    """Return where the files of `source` are kept: under its name, or what of it can be read and a hash."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", source)[:60]
+    return STORE / (readable if readable == source else f"{readable}-{hashlib.sha1(source.encode()).hexdigest()[:8]}")
+
+
+def holds(path: Path, file: str) -> bool:
+    """Return whether the file at `path` also lies in the store, as `file` of any source."""
+    return any(kept.exists() and kept.samefile(path) for kept in (each / file for each in STORE.glob("*")))
+
+
+def link(kept: Path, target: Path) -> None:
+    """Make `target` a link to the file at `kept`: a hard one; to another disk a symbolic one.
+
+    A file system that has no links gets the file itself; `adopt` brings it back.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(kept):
+        return
+    if not kept.is_symlink():  # which leads to a user's file
+        kept.chmod(0o444)  # or what is written to the link would change the store
+    for make_link in (target.hardlink_to, target.symlink_to):
+        try:
+            return make_link(kept.resolve())
+        except FileExistsError:
+            raise InputError(f"{target}: came while the stage ran; run it again") from None
+        except OSError:
+            continue
+    shutil.move(kept, target)
+
+
+def adopt(path: Path, kept: Path) -> None:
+    """Move the file at `path` into the store, without a copy; of a link to a file elsewhere, move the link."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        kept.symlink_to(path.resolve())
+        path.unlink()
+    else:
+        shutil.move(path, kept)
+
+
+def listed(raw: Path) -> dict[str, Path]:
+    """Return <year>/<file> → its path for what lies in `raw`, but for operating systems' litter."""
+    found = {}
+    for path in sorted(raw.rglob("*")):
+        if LITTER.fullmatch(path.name) or (path.is_dir() and not path.is_symlink()):
+            continue
+        if not path.is_file():  # a link to a folder is not looked into: it is the user's
+            raise InputError(f"{path}: not a file; put the archive itself there, or a link to it, and run again")
+        found[path.relative_to(raw).as_posix()] = path
+    return found
+
+
+def place(kept: Path, raw: Path, wanted: tuple[str, ...]) -> None:
+    """Make `raw` links to the `wanted` files in `kept`. Raises InputError for a file that no store has."""
+    for file, path in listed(raw).items():
+        if not holds(path, file):
+            raise InputError(f"{path}: came while the stage ran; run it again")
+        if file not in wanted or not path.samefile(kept / file):
+            path.unlink()
+    for file in wanted:
+        link(kept / file, raw / file)
+
+
+def unlink(kept: Path, target: Path) -> None:
+    """Remove `target` if it is a link to the file at `kept`."""
+    if kept.exists() and target.exists() and target.samefile(kept):
+        target.unlink()

@@ -1,0 +1,1 @@
+"""Study B, in Keras: the DCGAN and the base model."""

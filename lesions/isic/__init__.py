@@ -1,0 +1,1 @@
+"""What the ISIC challenges define: names, splits, metrics."""

@@ -1,0 +1,1 @@
+"""Read the official archives: zips, tables, photographs."""

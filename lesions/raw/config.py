@@ -1,0 +1,35 @@
+"""Say where the archives come from, how they are sorted, and to which arrays they are resized."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lesions.core.config import Fraction, Name, Section, Seed, Size
+
+
+class Sample(Section):
+    seed: Seed
+    images: Annotated[int, Field(ge=160)]
+    pairs: Annotated[int, Field(ge=20)]
+
+
+class Data(Section):
+    source: Annotated[str, Field(min_length=1)]
+    isic2020: bool  # whether study E's images of 2020 are fetched
+    sample: Sample
+
+
+class Sort(Section):
+    seed: Seed
+    folds: Annotated[int, Field(ge=2, le=20)]
+    validation: Fraction
+
+
+class Array(Section):
+    size: tuple[Size, Size]
+    fit: Literal["squeeze", "crop"]
+
+
+class Resize(Section):
+    crop_border: bool
+    arrays: dict[Name, Array]

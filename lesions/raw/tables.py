@@ -1,0 +1,155 @@
+"""The official CSVs, read into one table a set; every row is checked against the archive and the others."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lesions.core.errors import InputError
+from lesions.isic.names import CLASSES, DIAGNOSES, TWINS, canonical
+
+TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
+METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
+MISSING = ("nan", "na", "n/a", "none", "null")  # as other programs write a blank
+TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
+TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
+PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # another naming of the list of duplicates
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a CSV as strings, blanks as '', indexed by line; other columns, a BOM and blank lines pass.
+
+    The first column has the images' names, with or without .jpg; the result calls it image. Raises InputError for a
+    line with more or fewer fields than the header, and a column that stands twice.
+    """
+    try:
+        reader = csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run the download stage") from None
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV in UTF-8: {error}; expected {', '.join(columns)}") from None
+    lines = [(line, fields) for line, fields in lines if len(fields) > 1 or any(fields)]  # no blank ones
+    if not lines:
+        raise InputError(f"{path}: not a CSV: no line in it; expected {', '.join(columns)}")
+    header = [PAIRED.get(name, name) for name in lines.pop(0)[1]]
+    for name in columns:
+        if header.count(name) != 1:
+            what = f"column {name} stands twice" if name in header else f"no column {name}"
+            raise InputError(f"{path}: {what}; expected {', '.join(columns)}")
+    places, rows = [header.index(name) for name in columns], {}
+    for line, fields in lines:
+        if len(fields) != len(header):
+            raise InputError(f"{path}: line {line}: {len(fields)} fields; expected {len(header)}, as in the header")
+        image, *others = (fields[place] for place in places)
+        image = image.removesuffix(".jpg")
+        if not image:
+            raise InputError(f"{path}: line {line}: no image name")
+        rows[line] = [image, *others]
+    return pd.DataFrame(rows.values(), rows.keys(), ["image", *columns[1:]], dtype=str)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """As read_rows, of a table with one row an image. Raises InputError for an image that stands twice."""
+    table = read_rows(path, columns)
+    ids = table["image"].map(canonical)
+    for line in table.index[ids.duplicated()]:
+        raise InputError(f"{path}: line {line}: image {table['image'][line]} stands twice; expected one row an image")
+    return table
+
+
+def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The class columns of `table` as 0.0 and 1.0. Raises InputError for any other value."""
+    scores = table[list(columns)].apply(pd.to_numeric, errors="coerce")
+    for line in table.index[~scores.isin([0.0, 1.0]).all(axis=1)]:
+        raise InputError(f"{path}: line {line} ({table['image'][line]}): expected 0.0 or 1.0 in each class column")
+    return scores
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """The ground truth of 2019 as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
+    table = read_csv(path, TRUTH_COLUMNS)
+    scores = read_scores(path, table, TRUTH_COLUMNS[1:])
+    chosen = scores.sum(axis=1)
+    for line in table.index[chosen != 1]:
+        raise InputError(
+            f"{path}: line {line} ({table['image'][line]}): {int(chosen[line])} labels; expected exactly one"
+        )
+    labels = scores.idxmax(axis=1)
+    for line in table.index[labels == "UNK"]:
+        raise InputError(f"{path}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes")
+    return pd.DataFrame({"image": table["image"], "label": labels})
+
+
+def read_lesions(path: Path) -> pd.DataFrame:
+    """The metadata of 2019 as columns image, lesion; an image without lesion_id is a lesion of its own."""
+    table = read_csv(path, METADATA_COLUMNS)
+    for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
+        raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
+    ids = table["image"].map(canonical)
+    lesion = table["lesion_id"].where(table["lesion_id"] != "", ids)
+    of_image = dict(zip(ids, lesion, strict=True))
+    for twin, first in TWINS.items():
+        if twin in of_image and first in of_image:
+            lesion = lesion.replace(of_image[twin], of_image[first])
+    return pd.DataFrame({"image": table["image"], "lesion": lesion})
+
+
+def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFrame:
+    """Columns image, lesion, label, in the ground truth's order; `images` are the names in the archive.
+
+    Raises InputError for a row without image, an image without row, and a lesion with two labels.
+    """
+    table = read_labels(truth)
+    agree(truth, table["image"], images, "the archive")
+    lesions = read_lesions(metadata)
+    agree(metadata, lesions["image"], table["image"], truth.name)
+    table = table.merge(lesions, on="image", validate="one_to_one")[["image", "lesion", "label"]]
+    several = table.groupby("lesion")["label"].nunique()
+    for lesion in several.index[several > 1]:
+        labels = ", ".join(sorted(table.loc[table["lesion"] == lesion, "label"].unique()))
+        raise InputError(f"{truth}: lesion {lesion} has the labels {labels}; expected one label a lesion")
+    return table
+
+
+def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
+    """The ground truth of 2017 Part 3 as columns image, label in 2019's terms, in its order.
+
+    A melanoma is MEL, a seborrheic keratosis BKL, and what is neither a naevus, NV; `images` are the names in the
+    archive. Raises InputError for a row with both labels, a row without image and an image without row.
+    """
+    table = read_csv(truth, tuple(TRUTH_2017_COLUMNS)).rename(columns=TRUTH_2017_COLUMNS)
+    agree(truth, table["image"], images, "the archive")
+    scores = read_scores(truth, table, ("MEL", "BKL"))
+    for line in table.index[scores.sum(axis=1) > 1]:
+        raise InputError(f"{truth}: line {line} ({table['image'][line]}): 2 labels; expected one at most")
+    labels = scores.assign(NV=1 - scores.sum(axis=1)).idxmax(axis=1)
+    return pd.DataFrame({"image": table["image"], "label": labels})
+
+
+def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:
+    """Columns image, lesion, label, in the ground truth's order, of the images of 2020 that study E reads.
+
+    Their diagnosis is one of isic.DIAGNOSES, and they are not the second of a pair of duplicates; `images` are the
+    names in the archive. Raises InputError for a row without image, an image without row, and if none is left.
+    """
+    table = read_csv(truth, TRUTH_2020_COLUMNS)
+    agree(truth, table["image"], images, "the archive")
+    table["lesion"] = table["lesion_id"].where(table["lesion_id"] != "", table["image"])
+    table["label"] = table["diagnosis"].map(DIAGNOSES)
+    second = read_rows(duplicates, ("image_name_2", "image_name_1"))["image"]
+    table = table[table["label"].notna() & ~table["image"].isin(second)]
+    if table.empty:
+        raise InputError(f"{truth}: no image with a diagnosis among {', '.join(DIAGNOSES)}; expected thousands")
+    return table[["image", "lesion", "label"]].reset_index(drop=True)
+
+
+def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:
+    """Rows of `path` and `images` name the same images."""
+    rows, images = set(rows), set(images)
+    for name in sorted(rows - images)[:1]:
+        raise InputError(f"{path}: {len(rows - images)} rows without image in {where}, {name} the first; mend either")
+    for name in sorted(images - rows)[:1]:
+        raise InputError(f"{path}: {len(images - rows)} images of {where} without row, {name} the first; mend either")

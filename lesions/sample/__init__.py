@@ -1,0 +1,1 @@
+"""Draw the embedded sample, in the official layout."""

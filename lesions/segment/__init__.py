@@ -1,0 +1,1 @@
+"""Train and test networks with a mask at the end."""

@@ -1,0 +1,202 @@
+"""Check all of params.yaml: each section by its schema, and what one section says of another.
+
+The DAG's first stage, `make settings` and `make doctor` call `load`. Names that code resolves (networks, augmentations,
+encoders) are checked where they are used, in the first lines of a stage.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from lesions.classify.config import Attention, Classifier, CrossValidation, Recipe, completed
+from lesions.compare.config import Chosen, Compare
+from lesions.core.config import PARAMS, Name, Section, read_yaml, validated
+from lesions.core.errors import nearest
+from lesions.download.config import Weights, refuse_own
+from lesions.gan.config import AugmentGan, BaseModelRecipe, BaseModelRun, Keras
+from lesions.pictures.config import ColorCorrect, Masked, set_of
+from lesions.raw.config import Data, Resize, Sort
+from lesions.segment.config import PredictMasks, Segment, Unet34
+from lesions.training.config import Compute
+
+GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
+UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
+
+
+class Params(Section):
+    """The whole of params.yaml, its blocks of classifiers completed."""
+
+    data: Data
+    weights: Weights
+    sort: Sort
+    resize: dict[Literal["isic2019", "isic2018", "isic2017", "merged"], Resize]
+    color_correct: ColorCorrect
+    compute: Compute
+    keras: Keras
+    segment: Segment
+    unet34: Unet34
+    predict_masks: PredictMasks
+    masked: dict[Name, Masked]
+    augment_gan: AugmentGan
+    base_model: BaseModelRecipe
+    base_models: dict[Name, BaseModelRun]
+    train: Recipe
+    recipes: dict[Name, Recipe]
+    classifiers: dict[Name, Classifier]
+    attention: dict[Name, Attention]
+    cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
+    compare: Compare
+
+    @model_validator(mode="before")
+    @classmethod
+    def complete_blocks(cls, raw: Any) -> Any:
+        """Complete each block of classifiers, and each recipe, by what lies below it."""
+        if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("recipes", "classifiers")):
+            return raw
+        train, recipes = raw.get("train"), raw["recipes"]
+        blocks = {name: completed(block, recipes, train) for name, block in raw["classifiers"].items()}
+        return {**raw, "classifiers": blocks, "recipes": {k: completed(r, {}, train) for k, r in recipes.items()}}
+
+    @model_validator(mode="after")
+    def agree(self) -> "Params":
+        """Check that what one section says of another is true, and that the source is not what download fills."""
+        refuse_own(self.data.source)
+        self.agree_on_pairs()
+        self.agree_on_arrays()
+        self.agree_on_weights()
+        for name, block in self.classifiers.items():
+            self.agree_on_classifier(f"classifiers.{name}", block)
+        for key, one in self.cross_validate.items():
+            self.agree_on_fold(f"cross_validate.{key}", key, one)
+        for key, pair in self.attention.items():
+            self.agree_on_pair(f"attention.{key}", pair)
+        return self
+
+    def agree_on_weights(self) -> None:
+        """Check that what a network starts from is fetched, or made by a block that fits."""
+        wanted = {"segment": self.segment.weights, "unet34": self.unet34.weights, "base_model": self.base_model.weights}
+        for name, block in self.classifiers.items():
+            if block.weights.startswith("data/"):
+                wanted[f"classifiers.{name}"] = block.weights.removeprefix("data/weights/")
+            else:
+                self.agree_on_start(f"classifiers.{name}.weights", block)
+        for place, name in wanted.items():
+            if name not in ("none", *self.weights):
+                raise ValueError(f"{place}.weights: {name!r} is not in the section weights; add it there, or say none")
+
+    def agree_on_start(self, place: str, block: Classifier) -> None:
+        """Check a block that starts from another block's state."""
+        _, _, of, file = block.weights.split("/")
+        other = self.classifiers.get(of)
+        if other is None or other is block or (other.family, other.network) != (block.family, block.network):
+            raise ValueError(f"{place}: {block.weights!r}: no other block of that name and network")
+        if other.tested_on != block.tested_on:  # else it may have learnt what this one is tested on
+            raise ValueError(f"{place}: {block.weights!r}: expected a block of the same set and test part")
+        if file.removesuffix(".pt") not in other.checkpoints:
+            raise ValueError(f"{place}: {of} keeps {', '.join(other.checkpoints)}, not {file}")
+
+    def agree_on_pairs(self) -> None:
+        """Check that the arrays of image and mask that U-Nets learn from are made."""
+        pairs = self.resize["isic2018"].arrays if "isic2018" in self.resize else {}
+        for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
+            if array not in pairs:
+                raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
+        if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py places other crops in what the U-Net learnt on
+            raise ValueError(
+                "resize.isic2018.arrays.segment.fit: expected squeeze: masks need a U-Net of whole pictures"
+            )
+
+    def arrays(self) -> set[str]:
+        """Return the arrays of images that are made, as classifiers name them."""
+        resized = {f"resized/{s}/{a}" for s, r in self.resize.items() for a in r.arrays}
+        methods = self.color_correct.methods.model_fields_set
+        color = {f"color/{s}-{method}" for s in self.color_correct.sets for method in methods}
+        return resized | color | {f"masked/{name}" for name in self.masked}
+
+    def agree_on_arrays(self) -> None:
+        """Check that what a stage reads is made by another."""
+        classify = {name for name, one in self.resize.items() if "classify" in one.arrays}
+        for place, sets in (("predict_masks", self.predict_masks.sets), ("color_correct", self.color_correct.sets)):
+            for of in sets:
+                if of not in classify:
+                    raise ValueError(f"{place}.sets: {of}: no array classify in resize.{of}.arrays")
+        for name, one in self.masked.items():
+            if one.set not in self.predict_masks.sets:
+                raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
+        gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
+        if gan is None or gan.size != GAN_SIZE:
+            raise ValueError(
+                f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, which study B's networks have"
+            )
+        images = self.arrays()
+        blocks: dict[str, Classifier | BaseModelRun] = {f"classifiers.{k}": b for k, b in self.classifiers.items()}
+        for place, block in (blocks | {f"base_models.{k}": b for k, b in self.base_models.items()}).items():
+            if block.images not in images:
+                raise ValueError(f"{place}.images: no array {block.images!r}{nearest(block.images, images)}")
+            if block.generated not in ("none", self.augment_gan.label):
+                raise ValueError(f"{place}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
+        for name, run in self.base_models.items():
+            if set_of(run.images, self.masked) != "isic2019":
+                raise ValueError(f"base_models.{name}.images: {run.images}: expected an array of isic2019")
+
+    def agree_on_classifier(self, place: str, block: Classifier) -> None:
+        """Check a block's recipe, and that its set, images, split and predictions go together."""
+        if block.recipe not in self.recipes:
+            raise ValueError(f"{place}.recipe: no {block.recipe!r} in recipes")
+        only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
+        fits = block.set == set_of(block.images, self.masked)
+        if not fits or (block.split != only if only else block.split == "melanoma"):
+            raise ValueError(f"{place}: set {block.set}, images {block.images} and split {block.split} disagree")
+        masked = block.images.startswith("masked/")
+        if masked and block.set != "isic2017" and not block.split.startswith(("standard", "ham")):
+            raise ValueError(f"{place}.images: {block.images}: {UNET_HAS_SEEN}")
+        if block.split.startswith("ham_") and self.sort.folds <= int(block.split[-1]):
+            raise ValueError(f"{place}.split: {block.split}: expected sort.folds above {block.split[-1]}")
+        if block.generated != "none" and block.split != "standard":
+            raise ValueError(f"{place}.generated: needs split standard, whose test images the GAN never saw")
+        scored = {"melanoma": ("val",), "eighty": ("train", "val", "test")}.get(block.split, ("test",))
+        if not set(scored) <= set(block.predict):
+            raise ValueError(f"{place}.predict: expected {', '.join(scored)} among them, which stage compare scores")
+
+    def agree_on_fold(self, place: str, key: str, one: CrossValidation) -> None:
+        """Check a fold against its classifier, whose block it repeats in part."""
+        block = self.classifiers.get(one.classifier)
+        if block is None:
+            raise ValueError(f"{place}: no block {one.classifier!r} in classifiers")
+        if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
+            raise ValueError(f"{place}: expected <classifier>-<fold>, fold below {self.sort.folds}")
+        if (block.split, block.generated) != ("standard", "none"):
+            raise ValueError(f"{place}: {one.classifier} needs split standard and generated none")
+        if block.images.startswith("masked/"):
+            raise ValueError(f"{place}: {one.classifier}: {UNET_HAS_SEEN}")
+        if one.weights.startswith("models/"):
+            raise ValueError(f"{place}.weights: {one.weights} has seen the fold; expected data/weights/…")
+        for field in ("recipe", "family", "set", "images", "weights"):
+            if getattr(one, field) != getattr(block, field):
+                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+
+    def agree_on_pair(self, place: str, pair: Attention) -> None:
+        """Check that two blocks are the same network without and with attention, on the same images."""
+        networks = []
+        for name in (pair.without, pair.with_):
+            block = self.classifiers.get(name)
+            if block is None or block.split != "melanoma":
+                raise ValueError(f"{place}: {name!r}: expected a block of classifiers with split melanoma")
+            if block.images != "resized/isic2017/classify" or block.family != "attention":  # dvc.yaml says so
+                raise ValueError(f"{place}: {name}: expected family attention and images resized/isic2017/classify")
+            networks.append(block.network)
+        if networks[1] != f"{networks[0]}_arl":
+            raise ValueError(f"{place}: {pair.with_}: expected network {networks[0]}_arl")
+
+
+def chosen(params: Params) -> Chosen:
+    """Return what stage compare is told of params.yaml."""
+    return Chosen(
+        source=params.data.source, **{key: getattr(params, key) for key in Chosen.model_fields.keys() - {"source"}}
+    )
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Return the whole of `path`, checked. Raises InputError naming the key at fault."""
+    return validated(Params, read_yaml(path), path)

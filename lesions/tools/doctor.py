@@ -1,0 +1,109 @@
+"""Say in plain words what is wrong with this installation, or that nothing is.
+
+    python -m lesions.tools.doctor
+
+Looks at Python, the versions that requirements.in pins, git, params.yaml, the GPU of each framework, the room on the
+disk for what params.yaml asks for, and downloads that were cut off. Exit code 1 if something stands in the way.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from lesions.core.errors import InputError, run
+from lesions.download.config import STORE
+from lesions.download.servers import bases
+from lesions.isic import names as isic
+from lesions.tools import check, sizes
+
+PYTHONS = ((3, 11), (3, 12), (3, 13))
+GIB = 2**30
+
+
+def python(version: tuple[int, ...]) -> str | None:
+    """Say so where the requirements are not those of this Python."""
+    if version[:2] in PYTHONS:
+        return None
+    known = ", ".join(".".join(map(str, one)) for one in PYTHONS)
+    return f"Python {'.'.join(map(str, version[:2]))}: expected one of {known}; make .venv with one of these"
+
+
+def packages(requirements: str) -> list[str]:
+    """Say what of `requirements` (lines name==version) is not installed, or in another version."""
+    found = []
+    for name, wanted in re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", requirements, re.M):
+        have = next((one.version for one in metadata.distributions(name=name)), "no version")
+        if have.partition("+")[0] != wanted:  # 2.15.0+cu130 is 2.15.0
+            found.append(f"{name}: {have} is installed, {wanted} is pinned; pip install -r requirements.txt")
+    return found
+
+
+def disk(wanted: float, free: float) -> str | None:
+    if free >= wanted:
+        return None
+    return (
+        f"disk: {free / GIB:.1f} GiB free, at least {wanted / GIB:.1f} GiB needed for the archives and arrays that "
+        "params.yaml asks for; free some, or choose smaller arrays or another data.source"
+    )
+
+
+def cut_off(store: Path) -> list[str]:
+    """Name the downloads that have begun and not ended."""
+    return [
+        f"download: {path} was cut off at {path.stat().st_size / 1e6:.0f} MB; dvc repro goes on with it"
+        for path in sorted(store.rglob("*.part"))
+    ]
+
+
+def gpus(backend: str | None) -> list[str]:
+    """Say what torch and study B's Keras would run on. TensorFlow takes seconds to load: asked only where it would be
+    used and there is a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ["torch sees no GPU: everything runs on the CPU"]
+    device = torch.cuda.get_device_properties(0)
+    found = [f"torch: {device.name}, {device.total_memory / GIB:.0f} GiB"]
+    if backend != "tensorflow":
+        return found
+    import tensorflow as tf
+
+    seen = tf.config.list_physical_devices("GPU")
+    hint = "CPU; for the GPU: pip install 'tensorflow[and-cuda]' at the pinned version"
+    return [*found, f"tensorflow (study B): {f'{len(seen)} GPU' if seen else hint}"]
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    pins = Path("requirements.in")
+    if not pins.is_file():
+        raise InputError(f"{pins}: not found; run from the repository's root")
+    wrong = [python(sys.version_info[:2]), *packages(pins.read_text(encoding="utf-8"))]
+    if shutil.which("git") is None:
+        wrong.append("git: not found; DVC needs it")
+    said, backend = cut_off(STORE), None
+    try:
+        chosen = check.load(Path("params.yaml"))
+        wanted = sizes.needed(chosen)
+        if chosen.data.source != "sample":
+            bases(chosen.data.source, isic.files(chosen.data.isic2020))
+        wrong.append(disk(wanted, shutil.disk_usage(".").free))
+        said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
+        backend = chosen.keras.backend
+    except InputError as error:
+        wrong.append(str(error))
+    to_mend = [line for line in wrong if line]
+    if not any(line.startswith(("torch:", "tensorflow:", "keras:", "h5py:")) for line in to_mend):
+        said += gpus(backend)
+    print("\n".join(said))
+    for line in to_mend:
+        print(f"wrong: {line}", file=sys.stderr)
+    print(f"{len(to_mend)} to mend" if to_mend else "nothing is wrong")
+    sys.exit(bool(to_mend))
+
+
+if __name__ == "__main__":
+    run(main)

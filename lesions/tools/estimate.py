@@ -1,0 +1,259 @@
+"""Say what the expensive stages of params.yaml would take on this machine: time, disk and memory.
+
+    python -m lesions.tools.estimate                        # params.yaml as it is
+    python -m lesions.tools.estimate settings/full.yaml     # laid over params.yaml, which stays as it is
+
+A few real steps of each kind (network, image size, batch) are run on random images and multiplied by the images that
+params.yaml makes each stage look at. Coarse, within a factor of two: a prediction is a third of a step; on a CPU a
+large step is run on a part of its batch; splits and classes have their share of the official sets. Takes minutes;
+nothing is downloaded or written.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import sys
+import timeit
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lesions.classify.config import Classifier
+from lesions.core import config
+from lesions.core.errors import InputError, run
+from lesions.core.workers import usable
+from lesions.gan import keras_backend
+from lesions.pictures.config import size_of
+from lesions.tools import doctor, settings, sizes
+from lesions.tools.check import Params
+from lesions.training.config import Compute, Optimisation
+
+SHARE = {"balanced": 5 * 1_987 / 25_331, "ham": 10_015 / 25_331}  # of ISIC 2019's images, that a split has
+PARTS = {"melanoma": (0.93, 0.07, 0.0), "eighty": (0.8, 0.1, 0.1)}  # a split's train, val and test; others: .7, .1, .2
+# How often oversampling shows an image: the classes times the largest one's share.
+OVERSAMPLED = {"isic2019": 8 * 12_875 / 25_331, "isic2017": 2 * 1_626 / 2_000, "merged": 8 * 18_068 / 31_265}
+PREDICTED = 1 / 3  # of a step's time
+START = 5.0  # seconds of a stage's imports
+PICTURES = 0.03  # seconds that resize, color_correct and masked take for a photograph, on one core
+WEIGHTS = 0.1e9  # bytes of a network's published weights
+STEPS = 3  # of a measurement, after one that does not count
+PIXELS = 2**18  # of a measured batch on a CPU: 4 images of 256×256
+size = partial(tqdm.format_sizeof, suffix="B")
+COPIES = 4  # of the weights: themselves, gradients, Adam's two moments
+
+
+class Kind(NamedTuple):
+    """What steps are alike by."""
+
+    of: str  # classifier, unet or gan
+    family: str  # or decoder, or Keras's backend
+    network: str  # or encoder
+    size: tuple[int, int]
+    batch: int
+
+
+class Work(NamedTuple):
+    """What a stage, or a phase of one, does: how many images' steps; the states it keeps; the images it reads."""
+
+    stage: str
+    kind: Kind
+    steps: float
+    states: int = 0
+    images: float = 0.0
+
+
+class Cost(NamedTuple):
+    """Seconds of an image's step; bytes of memory, and of the state."""
+
+    step: float
+    memory: float
+    state: float
+
+
+def parts(split: str, images: float) -> dict[str, float]:
+    """Return how many images a set's train, val and test part have."""
+    kind = split.partition("_")[0]
+    shares = PARTS.get(kind, (0.7, 0.1, 0.2))
+    images *= SHARE.get(kind, 1.0)
+    return {"train": images * shares[0], "val": images * shares[1], "test": images * shares[2]}
+
+
+def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
+    """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
+    here, extra = parts(block.split, count[block.set]), chosen.augment_gan.images * (block.generated != "none")
+    there = here["train"] + extra
+    if block.sampler == "balanced":
+        seen = block.epoch_images or there * (1.0 if block.split == "balanced" else OVERSAMPLED[block.set])
+    else:
+        seen = min(block.epoch_images or there, there)
+    epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
+    predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
+    kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
+    kept = states if stage.startswith("train") else 0
+    return Work(stage, kind, runs * (epochs * seen + PREDICTED * predicted), kept, count[block.set] + extra)
+
+
+def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
+    """Return both U-Nets' stages, study D's a phase at a time and with its range tests."""
+    arrays, images, one, many = chosen.resize["isic2018"].arrays, count["isic2018"], chosen.segment, chosen.unet34
+    kind, here = Kind("unet", one.decoder, one.encoder, arrays["segment"].size, one.batch), parts("", images)
+    epochs = sum(phase.epochs for phase in one.all_phases)
+    steps = epochs * here["train"] + PREDICTED * (epochs * here["val"] + 2 * here["test"])
+    found = [Work("segment", kind, steps, 2, images)]
+    found += [Work(f"predict_masks@{name}", kind, PREDICTED * count[name]) for name in chosen.predict_masks.sets]
+    for fold in many.folds:
+        for phase in many.phases:
+            of = Kind("unet", many.decoder, many.encoder, arrays[phase.array].size, many.batch)
+            steps = phase.epochs * (2 + PREDICTED) / 3 * 0.8 * images + many.range_steps * many.batch
+            found.append(Work(f"unet34@{fold}, {phase.array}", of, steps, int(phase is many.phases[-1]), images))
+    return found
+
+
+def works(chosen: Params, count: dict[str, int]) -> list[Work]:
+    """Return what the stages that train or predict do."""
+    gan, images = chosen.augment_gan, count["isic2019"]
+    kind = Kind("gan", chosen.keras.backend, "dcgan", (64, 64), gan.batch)
+    found = [*segmented(chosen, count), Work("augment_gan", kind, gan.epochs * max(gan.batch, images / 8), 1)]
+    for name, one in chosen.base_models.items():  # the backbone predicts once; its head costs next to nothing
+        kind = Kind("classifier", "torchvision", "resnet50", size_of(one.images, chosen), 64)
+        found.append(Work(f"base_model@{name}", kind, PREDICTED * images))
+    for name, block in chosen.classifiers.items():
+        found.append(classified(f"train@{name}", block, block.runs, chosen, count))
+    for name, fold in chosen.cross_validate.items():
+        found.append(classified(f"cross_validate@{name}", chosen.classifiers[fold.classifier], 1, chosen, count))
+    return found
+
+
+def resident() -> float:
+    """Return the bytes that this process has had in memory at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds of work(), the mean of STEPS times after a first one."""
+    work()
+    return timeit.timeit(work, number=STEPS) / STEPS
+
+
+def stepper(
+    model: Any, recipe: Optimisation, pair: tuple, loss_of: Callable, on: Any, steps: int = 1
+) -> Callable[[], None]:
+    """Return a function that takes `steps` steps of the one training loop, all on `pair`, and waits for them.
+
+    model: a torch.nn.Module; pair: a batch of images and targets; on: the loop's Switches. torch takes seconds to load.
+    """
+    from lesions.training import loop, schedules
+
+    device, at = pair[0].device, loop.Position()
+    at.loss = at.loss.to(device)
+    model.to(device).to(memory_format=on.layout)
+    optimizer = loop.optimizer_for(model, recipe, 1e-6, on.fused)
+    schedule = schedules.schedule_for(optimizer, "none", 1)
+
+    def go() -> None:
+        loop.train_epoch(model, [pair] * steps, loss_of, optimizer, schedule, on, device, at, lambda **_: None)
+        at.loss.item()  # waits for a GPU
+
+    return go
+
+
+def trained(kind: Kind, compute: Compute) -> Cost:
+    """Measure a classifier's or a U-Net's step; on a CPU of fewer images, from which time and memory are scaled."""
+    import torch
+
+    from lesions.networks import build
+    from lesions.segment import pairs, unet
+    from lesions.training import loop
+
+    device = loop.prepare(compute, 0)
+    cuda, area = device.type == "cuda", kind.size[0] * kind.size[1]
+    peak: Callable[[], float] = torch.cuda.max_memory_allocated if cuda else resident
+    batch = kind.batch if cuda else min(kind.batch, max(2, PIXELS // area))
+    images, targets = torch.randn(batch, 3, *kind.size, device=device), torch.arange(batch, device=device) % 8
+    if kind.of == "unet":
+        model, loss_of = unet.build(kind.family, kind.network, kind.size), pairs.loss_of("bce_jaccard")
+        images, targets = unet.padded(images), torch.ones(batch, 1, *kind.size, device=device)
+    else:
+        model, loss_of = build.build(kind.family, kind.network, 8, kind.size), torch.nn.functional.cross_entropy
+    before, recipe = peak(), Optimisation.model_construct(optimizer="adamw", weight_decay=0.0)
+    seconds = timed(stepper(model, recipe, (images, targets), loss_of, loop.switches(compute, device))) / batch
+    state = float(sum(value.nbytes for value in model.state_dict().values()))
+    each = max(0.0, peak() - before - COPIES * state) / batch
+    return Cost(seconds, peak() + each * (kind.batch - batch), state)
+
+
+def in_keras(kind: Kind, compute: Compute) -> Cost:
+    """Measure the DCGAN's step."""
+    backend = keras_backend.begin(kind.family, compute, 0)
+    from lesions.gan import dcgan
+
+    networks = dcgan.generator(100), dcgan.discriminator()
+    step = dcgan.train_step(*networks, dcgan.adams(*networks, 1e-4, 0.5), backend)
+    real, noise = (np.zeros((kind.batch, *shape), np.float32) for shape in ((*kind.size, 3), (100,)))
+    seconds = timed(lambda: [float(loss) for loss in step(real, noise)]) / kind.batch
+    return Cost(seconds, resident(), 4.0 * sum(network.count_params() for network in networks))
+
+
+def measure(kind: Kind, compute: Compute) -> Cost:
+    """Measure `kind` in this process, which has done nothing else and says nothing on stderr."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return (in_keras if kind.of == "gan" else trained)(kind, compute)
+
+
+def costs(planned: list[Work], compute: Compute) -> dict[Kind, Cost]:
+    """Return the cost of each kind, each measured in a process of its own. Raises InputError where one cannot be."""
+    found: dict[Kind, Cost] = {}
+    for kind in tqdm(dict.fromkeys(work.kind for work in planned), desc="measuring", unit="kind"):
+        with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+            try:
+                found[kind] = alone.submit(measure, kind, compute).result()
+            except Exception as error:  # BrokenProcessPool: killed, most likely for memory
+                raise InputError(f"{kind}: not measured: {' '.join(str(error).split())[:200]}") from None
+    return found
+
+
+def report(chosen: Params, planned: list[Work], found: dict[Kind, Cost], gpu: bool) -> str:
+    """Return what is printed: a line for stages that take the same, and sums. gpu: whether images lie in memory too."""
+    lines = []
+    for stage, kind, steps, states, images in planned:
+        step, memory, state = found[kind]
+        held = gpu * 3 * images * kind.size[0] * kind.size[1]
+        lines.append((stage, START + steps * step, states * state, memory + held))
+    table = pd.DataFrame(lines, columns=["stage", "time", "disk", "memory"])
+    same = table.groupby(["time", "disk", "memory"], sort=False, as_index=False)
+    alike = same.agg(alike=("stage", "count"), stage=("stage", "first"))
+    pictures = PICTURES * sum(sizes.images(chosen.data)[name] for name in chosen.resize) / usable()
+    disk = sizes.needed(chosen) + WEIGHTS * len(chosen.weights) + table["disk"].sum()
+    said = [
+        alike.to_string(index=False, formatters={"time": tqdm.format_interval, "disk": size, "memory": size}),
+        f"in all: {tqdm.format_interval(table['time'].sum() + pictures)} one after the other, {size(disk)} of disk, "
+        f"{size(table['memory'].max())} of memory{' (GPU)' * gpu}; {size(sizes.archives(chosen.data))} of the disk are "
+        "archives, whose download is not counted; DVC's cache doubles it where the file system has no reflinks or hard "
+        "links", doctor.disk(disk, shutil.disk_usage(".").free) or "",
+    ]  # fmt: skip
+    return "\n".join(said).rstrip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", type=Path, nargs="?", help="laid over params.yaml")
+    args = parser.parse_args()
+    raw, over = settings.read(config.PARAMS), settings.read(args.settings) if args.settings else {}
+    chosen = config.validated(Params, settings.overlaid(raw, over), args.settings or config.PARAMS)
+    planned = works(chosen, sizes.images(chosen.data))
+    found = costs(planned, chosen.compute)
+    import torch
+
+    print(report(chosen, planned, found, gpu=chosen.compute.device != "cpu" and torch.cuda.is_available()))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,274 @@
+"""Run dvc repro with several stages side by side, and leave dvc.lock as a serial run from nothing leaves it.
+
+    python -m lesions.tools.parallel                      # all that changed, as many at once as there are cores or GPUs
+    python -m lesions.tools.parallel --jobs 2 compare     # these stages and what they depend on, two at once
+
+A stage is reproduced by DVC's own code in a child process, begun when those that it depends on are done. What it says
+goes to runs/parallel/<stage>.log. Where there are several GPUs each stage is given one. A stage that fails ends the run
+as it ends `dvc repro`: what runs is let finish, no other begins; with --keep-going only what depends on it does not.
+Ctrl-C and SIGTERM end all; run it again to go on. compute.threads of params.yaml is a stage's own share of the cores,
+because results depend on it: how many run at once changes no byte.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from subprocess import run as run_command
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage import PipelineStage
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import modify_yaml
+from tqdm import tqdm
+
+from lesions.core import config
+from lesions.core.errors import InputError, at_least_one, run
+from lesions.core.files import read_json, write_json
+from lesions.core.process import end_with
+from lesions.core.workers import usable
+
+LOGS = Path("runs/parallel")
+GRACE = 10  # seconds from SIGTERM to SIGKILL
+WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and written whole
+
+Graph = dict[str, set[str]]  # stage -> those that it depends on
+
+
+@dataclass
+class Job:
+    """A stage under way."""
+
+    pid: int
+    gpu: str | None
+    begun: float
+
+
+def plan(repo: Repo, targets: list[str]) -> tuple[list[str], Graph]:
+    """Return the stages of `dvc repro targets`, in its order, and what each of them depends on."""
+    graph = get_active_graph(repo.index.graph)
+    order = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
+    return [s.addressing for s in order], {s.addressing: {d.addressing for d in graph.successors(s)} for s in order}
+
+
+def to_run(order: list[str], graph: Graph, changed: set[str]) -> Graph:
+    """Return the part of `graph` that has changed or depends on what has, `order` being one of all its stages."""
+    found: Graph = {}
+    for name in order:
+        needed = graph[name] & found.keys()
+        if needed or name in changed:
+            found[name] = needed
+    return found
+
+
+def gpus() -> list[str]:
+    """Return the GPUs to deal out: those of CUDA_VISIBLE_DEVICES, or all that nvidia-smi lists."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        listed = run_command(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
+    except OSError:
+        return []
+    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+def room() -> int:
+    """Return how many stages to run at once: one a GPU, or as many as the cores have room for by compute.threads."""
+    threads = 1
+    with suppress(InputError):
+        threads = config.read("compute.threads", int)
+    return len(gpus()) or max(1, usable() // threads)
+
+
+def log_of(name: str) -> Path:
+    return LOGS / f"{name.replace('@', '-')}.log"
+
+
+def entry_of(name: str) -> Path:
+    """Return where a child leaves the stage's entry of dvc.lock."""
+    return log_of(name).with_suffix(".json")
+
+
+def begin(stage: PipelineStage, gpu: str | None) -> Job:
+    """Fork a child, in a process group of its own, that reproduces the stage and leaves its entry for dvc.lock."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return Job(pid, gpu, time.monotonic())
+    code = 1
+    try:
+        os.setsid()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, signal.SIG_DFL)
+        end_with(parent)
+        tqdm._instances.clear()  # the bar is the parent's
+        with log_of(stage.addressing).open("w") as log, Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        entry_of(stage.addressing).unlink(missing_ok=True)
+        with stage.repo.lock:
+            done = stage.reproduce()
+        if done:
+            write_json(entry_of(stage.addressing), to_lockfile(stage))
+        code = 0
+    except DvcException as error:
+        print(f"error: {error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def lock_up(repo: Repo, order: list[str], done: list[str]) -> None:
+    """Put the entries of `done` into dvc.lock, all of it in `order`; what is not in it keeps its place behind."""
+    new = {name: read_json(entry_of(name))[name] for name in done if entry_of(name).exists()}
+    if not new:
+        return
+    place = {name: number for number, name in enumerate(order)}
+    with repo.lock, modify_yaml("dvc.lock") as lock:
+        lock.setdefault("schema", "2.0")
+        stages = dict(lock.get("stages") or {}) | new
+        lock["stages"] = {name: stages[name] for name in sorted(stages, key=lambda name: place.get(name, len(place)))}
+    for name in new:
+        entry_of(name).unlink()
+
+
+def end(repo: Repo, jobs: list[Job]) -> None:
+    """End children and their stages. Under DVC's lock none is just writing; a stage's command runs outside of it."""
+    if not jobs:
+        return
+    with suppress(LockError):  # tried for seconds
+        repo.lock.lock()
+    try:
+        left = [job.pid for job in jobs]
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, sign)
+            deadline = time.monotonic() + GRACE
+            while left and time.monotonic() < deadline:
+                left = [pid for pid in left if not ended(pid)[0]]
+                time.sleep(0.02)
+    finally:
+        with suppress(LockError):
+            repo.lock.unlock()
+
+
+def ended(pid: int) -> tuple[bool, int]:
+    """Return whether a child has ended, and its exit code."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return found != 0, os.waitstatus_to_exitcode(status)
+
+
+class Runner:
+    """The stages of `graph`, at most `jobs` at once. say(line): told of each."""
+
+    def __init__(self, repo: Repo, order: list[str], graph: Graph, jobs: int, say: Callable[[str], None]) -> None:
+        self.repo, self.order, self.graph, self.jobs, self.say = repo, order, graph, jobs, say
+        self.stages = {stage.addressing: stage for stage in repo.index.stages}
+        self.devices, self.running, self.failed = gpus(), dict[str, Job](), list[str]()
+        self.unwritten, self.written = list[str](), time.monotonic()
+
+    def run(self, keep_going: bool) -> list[str]:
+        """Run the stages; return those that failed."""
+        sorter: TopologicalSorter[str] = TopologicalSorter(self.graph)
+        sorter.prepare()
+        place, ready = {name: number for number, name in enumerate(self.graph)}, list[str]()
+        LOGS.mkdir(parents=True, exist_ok=True)
+        tqdm.monitor_interval = 0  # no thread that a fork could catch with a lock
+        with tqdm(total=len(self.graph), desc="stages", unit="stage") as progress:
+            try:
+                while True:
+                    ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
+                    while ready and len(self.running) < self.jobs and (keep_going or not self.failed):
+                        self.begin(ready.pop(0))
+                    if not self.running:
+                        return self.failed
+                    time.sleep(0.02)
+                    for name in self.reap():
+                        progress.update()
+                        if name not in self.failed:  # what depends on a failed one never becomes ready
+                            sorter.done(name)
+                    if time.monotonic() - self.written > WRITE_EVERY:
+                        self.write()
+            finally:
+                end(self.repo, list(self.running.values()))
+                self.write()
+
+    def begin(self, name: str) -> None:
+        taken = [job.gpu for job in self.running.values()]
+        gpu = min(self.devices, key=taken.count) if len(self.devices) > 1 else None
+        self.say(f"{name}: begun" + (f" on GPU {gpu}" if gpu else ""))
+        self.running[name] = begin(self.stages[name], gpu)
+
+    def reap(self) -> list[str]:
+        """Return the stages that have ended since."""
+        found = []
+        for name, job in list(self.running.items()):
+            gone, code = ended(job.pid)
+            if gone:
+                del self.running[name]
+                self.say(f"{name}: {'failed' if code else 'done'} after {time.monotonic() - job.begun:.0f} s")
+                (self.failed if code else self.unwritten).append(name)
+                found.append(name)
+        return found
+
+    def write(self) -> None:
+        """Bring dvc.lock up to date."""
+        lock_up(self.repo, self.order, self.unwritten)
+        self.unwritten, self.written = [], time.monotonic()
+
+
+def said(name: str) -> str:
+    """Return the stage's own error, or the last line of its log."""
+    lines = [line.strip() for line in log_of(name).read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["nothing"])[0 if errors else -1].removeprefix("error: ")
+
+
+def tell(line: str) -> None:
+    tqdm.write(f"{time.strftime('%H:%M:%S')}  {line}", file=sys.stdout)
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="stage", help="as dvc stage list names them (default: all)")
+    parser.add_argument("--jobs", "-j", type=at_least_one, help="stages at once (default: the cores, or the GPUs)")
+    parser.add_argument("--keep-going", "-k", action="store_true", help="after a failure go on with other branches")
+    args = parser.parse_args()
+    try:
+        with Repo(_wait_for_lock=True) as repo:
+            os.chdir(repo.root_dir)
+            order, graph = plan(repo, args.targets)
+            changed = repo.status(args.targets or None, with_deps=bool(args.targets))
+            whole = plan(repo, [])[0]
+            wanted = to_run(order, graph, set(changed))
+            print(f"{len(order) - len(wanted)} of {len(order)} stages are up to date", flush=True)
+            if not wanted:
+                return
+            failed = Runner(repo, whole, wanted, args.jobs or room(), tell).run(args.keep_going)
+    except DvcException as error:
+        raise InputError(f"dvc: {str(error).splitlines()[0]}") from None
+    if failed:
+        why = "; ".join(f"{name}: failed: {said(name)} ({log_of(name)})" for name in failed)
+        raise InputError(f"{why}; mend it and run again to go on")
+
+
+if __name__ == "__main__":
+    run(main)

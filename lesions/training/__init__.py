@@ -1,0 +1,1 @@
+"""Train: the one loop, its checkpoints, schedules and freezing."""

@@ -1,0 +1,112 @@
+"""The learning-rate range test (Smith, arXiv 1506.01186): train a little while the rate grows, and see where it learns.
+
+Study D, II-D, takes it from fastai, whose values are used here: from 1e-7 to 10 in 100 steps of equal ratio, losses
+smoothed by .98, the end when they reach four times their best. The study's text says that the rate grows linearly; in
+fastai's code, which it used, it grows exponentially, and so it does here.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lesions.core.errors import InputError
+from lesions.training.config import Compute, Optimisation
+from lesions.training.freezing import norms_to_eval
+from lesions.training.loop import Batches, optimizer_for, switches
+
+SMOOTHING = 0.98
+DIVERGED = 4  # times the best smoothed loss
+SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps where slopes are not looked at: few values yet; about to diverge
+
+
+def find(
+    model: nn.Module,
+    recipe: Optimisation,
+    compute: Compute,
+    device: torch.device,
+    batches: Callable[[], Batches],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    lr_min: float = 1e-7,
+    lr_max: float = 10.0,
+    steps: int = 100,
+) -> tuple[pd.DataFrame, float]:
+    """A row a step (lr, loss, smoothed), and the suggested rate.
+
+    `model` is on `device`; what of it is frozen stays as it is. batches(): the (inputs, targets) of an epoch, called
+    again until the steps are done. The optimizer is the recipe's, and gone afterwards; the model's state and torch's
+    random state are then what they were before, bit for bit.
+    """
+    before, modes = copy.deepcopy(model.state_dict()), [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            rows = trial(model, recipe, compute, device, batches, loss_of, np.geomspace(lr_min, lr_max, steps))
+    finally:
+        model.load_state_dict(before)
+        model.zero_grad(set_to_none=True)
+        for module, mode in modes:
+            module.training = mode
+    table = pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
+    return table, suggestion(table, steps)
+
+
+def trial(model, recipe, compute, device, batches, loss_of, rates: np.ndarray) -> list[tuple[float, float, float]]:
+    """A step at each rate: (lr, loss, smoothed loss), until it diverges or the rates are through."""
+    model.train()
+    norms_to_eval(model)
+    optimizer = optimizer_for(model, recipe, rates[0])
+    rows: list[tuple[float, float, float]] = []
+    mean, best = 0.0, math.inf
+    for lr, (inputs, targets) in zip(rates, endless(batches), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with switches(compute, device).autocast(device):
+            loss = loss_of(model(inputs), targets)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss.item()
+        smoothed = mean / (1 - SMOOTHING ** (len(rows) + 1))
+        if not (math.isfinite(smoothed) and smoothed <= DIVERGED * best):
+            break
+        rows.append((lr, loss.item(), smoothed))
+        best = min(best, smoothed)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return rows
+
+
+def endless(batches: Callable[[], Batches]) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from batches()
+
+
+def suggestion(table: pd.DataFrame, steps: int) -> float:
+    """The rate at which the smoothed loss falls most steeply along log(lr), fastai's suggestion.
+
+    The other common rule is a tenth of the rate at its minimum. Raises InputError if the loss diverged early.
+    """
+    start, end = int(SKIP_START * steps), len(table) - int(SKIP_END * steps)
+    if end - start < 2:
+        raise InputError(
+            f"learning-rate range test: the loss diverged after {len(table)} of {steps} steps, at a rate where nothing "
+            "should change yet; check the images and the weights that the training starts from"
+        )
+    slope = np.gradient(table["smoothed"].to_numpy()[start:end])
+    return float(table["lr"].iloc[start + int(slope.argmin())])
+
+
+def figure(table: pd.DataFrame, suggested: float) -> Figure:
+    """The losses over the rate, with the suggestion marked."""
+    drawing = Figure(figsize=(6, 3.8), layout="constrained")
+    axis = drawing.subplots()
+    axis.plot(table["lr"], table["loss"], color="#BBBBBB", lw=1, label="loss")
+    axis.plot(table["lr"], table["smoothed"], color="#0072B2", lw=2, label="smoothed")
+    axis.axvline(suggested, color="#D55E00", ls="--", label=f"suggested: {suggested:.1e}")
+    axis.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss", xscale="log")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return drawing

@@ -1,0 +1,93 @@
+"""Mask: the trained U-Net's lesion mask and box for every image of a set.
+
+    python -m stages.predict_masks isic2019
+
+Reads models/segment, data/sorted/<set>.csv, data/resized/<set>/classify.npy and the size the U-Net was trained at
+(data/resized/isic2018/segment.npy); writes
+  data/masks/<set>.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
+  data/masks/<set>.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
+An image without a found lesion gets the whole picture as its box and area 0.
+
+The U-Net has learnt on whole photographs, squeezed to its size. A squeezed image is squeezed to that size too; a crop
+is enlarged with its aspect kept, to where it was in such a photograph, and its border is drawn out to both sides.
+"""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from lesions.batches.feed import Feed
+from lesions.core import config
+from lesions.core.errors import at_least_one, run
+from lesions.core.files import new_array, read_array, read_csv, write_csv
+from lesions.isic.names import Set
+from lesions.segment import unet
+from lesions.segment.config import PredictMasks
+from lesions.training import checkpoints, loop
+from lesions.training.config import Compute
+
+
+def box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """top, left, bottom, right of a uint8 H×W mask; the whole picture for an empty one."""
+    if not mask.any():
+        return (0, 0, *mask.shape)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def framed(images: Tensor, frame: tuple[int, ...], crops: bool) -> tuple[Tensor, tuple[slice, ...]]:
+    """float B×3×H×W to B×3×`frame` as the U-Net knows photographs, and where in it the image lies."""
+    size = frame
+    if crops:
+        scale = min(outer / inner for outer, inner in zip(frame, images.shape[2:], strict=True))
+        size = tuple(round(scale * inner) for inner in images.shape[2:])
+    placed = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    before = [(outer - inner) // 2 for outer, inner in zip(frame, size, strict=True)]
+    after = [outer - inner - first for outer, inner, first in zip(frame, size, before, strict=True)]
+    placed = functional.pad(placed, (before[1], after[1], before[0], after[0]), mode="replicate")
+    return placed, tuple(slice(first, first + inner) for first, inner in zip(before, size, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=get_args(Set))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/segment"))
+    parser.add_argument("--batch", type=at_least_one, default=32)
+    args = parser.parse_args()
+    setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
+    decoder, encoder = config.read("segment.decoder", str), config.read("segment.encoder", str)
+    fit = config.read(f"resize.{args.set}.arrays.classify.fit", str)
+
+    device = loop.prepare(compute, 0)
+    table = read_csv(args.data / f"sorted/{args.set}.csv", ("image",), "stages.sort")[["image"]]
+    pixels = read_array(args.data / f"resized/{args.set}/classify.npy", len(table))
+    trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
+    model = unet.build(decoder, encoder, trained_at)
+    checkpoints.load_into(model, args.models / f"{setting.checkpoint}.pt")
+    model.to(device).to(memory_format=torch.channels_last)
+    images, rows = Feed([pixels], device), np.arange(len(table))
+
+    boxes = []
+    with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as write:
+        for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
+            index = rows[start : start + args.batch]
+            batch, (down, across) = framed(images.batch(index).float(), trained_at, crops=fit == "crop")
+            p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), compute)[:, None, down, across]
+            p = functional.interpolate(p, size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
+            masks = (p > setting.threshold).cpu().numpy()
+            write(masks)
+            boxes += [(*box(mask), mask.mean()) for mask in masks]
+    found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
+    write_csv(args.data / f"masks/{args.set}.csv", pd.concat([table, found], axis=1))
+
+
+if __name__ == "__main__":
+    run(main)
