@@ -3,7 +3,7 @@
     python -m benchmarks                  # all: make bench
     python -m benchmarks prepare --size full
 
-One that was not asked for keeps its section of the page.
+A benchmark that is not named keeps its section of the page.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def section(name: str, size: str) -> str:
 
 
 def page(sections: dict[str, str]) -> str:
-    names = [*NAMES, *(name for name in sections if name not in NAMES)]  # those of old at the end
+    names = [*NAMES, *(name for name in sections if name not in NAMES)]  # of benchmarks that are gone, last
     return INTRO + "".join(f"## {name}\n\n{sections[name]}" for name in names if name in sections).rstrip("\n") + "\n"
 
 

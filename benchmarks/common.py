@@ -26,8 +26,8 @@ SIZES = ("small", "usual", "full")  # of a benchmark: seconds, minutes, the size
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `value`: what is wanted to be at least or at most something; `low`, `high`: its range over
-    the rounds; `ours`, `other`: what it was made from, in words; `n`: how often what was measured."""
+    """A line of the table. `value`: the number that should be `at_least` or `at_most` something; `low`, `high`: its
+    range over the rounds; `ours`, `other`: what it was made from, in words; `n`: how often what was measured."""
 
     what: str
     ours: str
@@ -76,13 +76,13 @@ def timed(of: Competitors, rounds: int, warm: int = 1, clock: Callable = perf_co
 
 
 def ratio(what: str, over: np.ndarray, under: np.ndarray, ours: str, other: str, n: str, **wanted: Any) -> Row:
-    """Return the row of `over` / `under`, round by round: of two competitors' seconds."""
+    """Return the row of `over` / `under`, two competitors' seconds, round by round."""
     ratios = over / under
     return Row(what, ours, other, float(np.median(ratios)), float(ratios.min()), float(ratios.max()), n, **wanted)
 
 
 def figure(what: str, values: Iterable[float], unit: str, n: str, **wanted: Any) -> Row:
-    """Return the row of something that is not compared with another's: its median."""
+    """Return the row of values that are not compared with another's: their median."""
     low, value, high = np.quantile(list(values), (0, 0.5, 1)).tolist()
     return Row(what, f"{number(value)} {unit}", "–", value, low, high, n, unit, **wanted)
 

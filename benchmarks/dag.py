@@ -1,7 +1,7 @@
-"""What DVC costs when there is nothing to do: `dvc status` and `dvc repro`, in a clone with every output in place.
+"""Time `dvc status` and `dvc repro` when there is nothing to do, in a clone with every output in place.
 
-The clone has settings/full.yaml (all stages of the five studies) and stand-ins for all outputs, hashed once and put
-into DVC's cache by `dvc commit`: DVC then knows every file by its time and size, whatever its size.
+The clone has settings/full.yaml (all stages of the five studies) and stand-ins for all outputs, which `dvc commit` has
+hashed and put into DVC's cache: DVC then knows every file by its time and size, so small files cost what large ones do.
 """
 
 import os
@@ -19,10 +19,10 @@ SIZES = {"small": ("smoke", 1), "usual": ("full", 3), "full": ("full", 9)}  # se
 
 
 def fill(folder: Path) -> int:
-    """Put a stand-in for every output of the clone that is not there; return how many stages there are."""
+    """Write a stand-in for every output that the clone lacks; return how many stages there are."""
     with Repo(str(folder)) as repo:
         outs = [Path(out.fs_path) for out in repo.index.outs]
-        inside = [Path(dep.fs_path) for dep in repo.index.deps if Path(dep.fs_path).suffix]  # of an output's folder
+        inside = [Path(dep.fs_path) for dep in repo.index.deps if Path(dep.fs_path).suffix]  # in an output's folder
         stages = len(repo.index.stages)
     files = [out if out.suffix or out.parent.name in ("weights", "data") else out / "content" for out in outs]
     for path in [*inside, *files]:

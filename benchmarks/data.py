@@ -13,7 +13,7 @@ from lesions.tools.check import Params
 
 Size = tuple[int, int]  # height, width
 
-# Over a classifier's block: one epoch from random weights, all of it training, on `write`'s images alone.
+# Replaces keys of a classifier's block: one epoch from random weights, no layer frozen, on the images of `write` alone.
 SHORT = {"epochs": 1, "phases": (), "cycles": 1, "generated": "none", "weights": "data/weights/none"}
 
 

@@ -1,9 +1,8 @@
-"""What the feed costs a training: an epoch by lesions/training/loop.py on Experiment.batches, over one on tensors that
-are already on the device.
+"""Time an epoch of lesions/training/loop.py on Experiment.batches, over one on tensors that are already on the device.
 
-Every classifier of params.yaml, once for each network, size, batch and augmentation, from random weights, all of it
-training; study E's heavy augmentation again at the size of the paper. The feed gathers from the array, augments and
-normalises. On a CPU an epoch is a few batches.
+That is what the feed costs, which gathers from the array, augments and normalises. Every classifier of params.yaml,
+once for each network, size, batch and augmentation, from random weights, no layer frozen; study E's heavy augmentation
+again at the size of the paper. On a CPU an epoch is a few batches.
 """
 
 import tempfile

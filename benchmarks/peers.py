@@ -1,11 +1,11 @@
-"""Training end to end, images a second, against the loops that people use.
+"""Time training end to end, in images a second, against the loops that people use.
 
-The same network, images, flips, optimizer, batch and precision (bfloat16 on a GPU). Ours: Experiment.batches and
-lesions/training/loop.py. torchvision: in the manner of its references/classification: ImageFolder, DataLoader with a
-worker a core, transforms on the CPU, a loop that reads the loss at each step. timm: its create_loader, a loop that does
-not. JPEGs lie at the size of training, which favours the others; workers are started before the clock. Ours as
-params.yaml has it: deterministic, and channels last; theirs as they come: neither. Threads are the process's, for all
-of them. The timed epoch is training alone, no validation.
+All have the same network, images, flips, optimizer, batch, threads and precision (bfloat16 on a GPU). Ours is
+Experiment.batches and lesions/training/loop.py. torchvision's follows its references/classification: ImageFolder,
+DataLoader with a worker a core, transforms on the CPU, a loop that reads the loss at each step. timm's is its
+create_loader and a loop that does not read it. The JPEGs have the size of training, which favours the others; workers
+start before the clock. Ours is deterministic and channels last, as params.yaml says; theirs are neither, as they come.
+The timed epoch is training alone, no validation.
 """
 
 import tempfile

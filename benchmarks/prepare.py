@@ -1,10 +1,10 @@
-"""Preparing images: decode and resize, colour constancy.
+"""Time the preparation of images: decode and resize, colour constancy.
 
 Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with noise, about 200 kB), against Pillow's
 full decode and the same filter (bicubic, antialiased): to one size, and to the three of isic2019 in settings/full.yaml,
-which each decodes once. Both in seconds of one processor. Colour: lesions/pictures/color.py against the formula in
-plain numpy, on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores; Ben Graham's is
-that formula.
+for which each decodes once. Both in seconds of one processor. Colour: lesions/pictures/color.py against the formula in
+plain numpy, on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores. Ben Graham's method
+is left out, because it is its plain formula.
 """
 
 import io

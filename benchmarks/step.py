@@ -1,9 +1,9 @@
-"""One training step of each classifier, and what each switch of lesions/training/loop.py gains.
+"""Time one training step of each classifier, and what each switch of lesions/training/loop.py gains.
 
 Forward, backward and optimizer on random images that lie on the device, in the block's own size, batch and optimizer.
-`as trained`: channels last in memory, the fused optimizer, on CUDA bfloat16 autocast and torch.compile where `compute`
-of params.yaml asks for it. First against a step without any of these, then against the same step with one of them
-turned: below 1 it slows this classifier.
+`as trained`: channels last in memory, the fused optimizer, on CUDA bfloat16 autocast and torch.compile if `compute` of
+params.yaml asks for them. It is compared with a step without any of these, then with the same step with one of them
+turned: below 1 that switch slows this classifier.
 """
 
 from collections.abc import Callable, Iterator

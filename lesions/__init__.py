@@ -1,1 +1,1 @@
-"""What the stages share: one concept a module."""
+"""Hold what the stages share, in wings (docs/design.md)."""

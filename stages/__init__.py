@@ -1,4 +1,4 @@
-"""One thin script per stage. Under DVC it ends with DVC, from its first moment: importing torch takes seconds."""
+"""Hold a script a stage. Under DVC a stage ends when DVC does, even in the seconds in which it imports torch."""
 
 import os
 

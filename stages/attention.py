@@ -1,9 +1,9 @@
-"""Attention (study C, experiments 3 and 4): what ARL learnt, and where two networks look.
+"""Attention (study C, experiments 3 and 4): show what ARL learnt, and where two networks look.
 
     python -m stages.attention resnet
 
-Reads the blocks `without` and `with` that the pair in params.yaml names: their best states of the first run, and the
-history of the one with ARL; writes
+Reads models/train/<block>/accuracy.pt of the blocks `without` and `with` that the pair in params.yaml names (of several
+runs the first one's), plots/train/<with>/history.csv and the set's table and images; writes
   plots/attention/<pair>/alpha.png      each block's α by epoch, first run
   plots/attention/<pair>/grad_cam.png   validation images, Grad-CAM of the true class without and with ARL
 """

@@ -1,4 +1,4 @@
-"""Augment by GAN (study B): a DCGAN learns one rare class from its training images and draws new ones.
+"""Augment by GAN (study B): train a DCGAN on the training images of one rare class, and draw new ones with it.
 
     python -m stages.augment_gan
 

@@ -1,4 +1,4 @@
-"""Base model (study B): the head of a frozen ResNet50 trained, with or without generated images.
+"""Base model (study B): train the head of a frozen ResNet50, with or without generated images.
 
     python -m stages.base_model base_64_ak
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # else after its backend is chosen: see main
     import keras
 
 VALIDATION_BATCH = 32  # flow_from_directory's default, which the paper's validation used
-TRAINING, VALIDATION = range(2)  # what the seed's two random streams are for
+TRAINING, VALIDATION = range(2)  # the two random streams of a seed
 
 Part = tuple[np.ndarray, np.ndarray]  # features float32 N×2048, labels N as indices into CLASSES
 

@@ -1,8 +1,8 @@
-"""Check: params.yaml, whole, before a byte is fetched: unknown keys, wrong values, sections that contradict each other.
+"""Check: refuse a params.yaml with unknown keys, wrong values or sections that disagree, before a byte is fetched.
 
     python -m stages.check
 
-Writes
+Reads params.yaml; writes
   data/checked      always the same, so that a sound change of params.yaml reruns what it concerns and no more
   data/chosen.json  how things are trained and predicted, each classifier's block complete, for the stage compare
 """

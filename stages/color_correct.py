@@ -1,4 +1,4 @@
-"""Colour-correct: one method on every image of a set; each is an output of its own.
+"""Colour-correct: apply one method of colour constancy to every image of a set.
 
     python -m stages.color_correct isic2019 shades_of_gray
 
@@ -29,7 +29,7 @@ PART = 8  # images that a process takes at a time
 
 
 def correcting(source: Path, method: str, setting, put: Callable[[int, np.ndarray], None]) -> Callable[[int], int]:
-    """A function that corrects the PART images from a number on, puts them in their place and says how many."""
+    """Return a function that corrects PART images from a number on, puts them in place and returns how many."""
     images, corrected = read_array(source), color.method(method, setting)
 
     def correct(first: int) -> int:

@@ -1,8 +1,8 @@
-"""Cross-validate: one classifier with one fold as the test part; trained as in stages.train.
+"""Cross-validate: train one classifier as stages.train does, and test it on one fold.
 
     python -m stages.cross_validate residual-1
 
-Fold 0 is the standard split, so stages.train is its run. Writes
+Fold 0 is the standard split, so stages.train is its run. Reads what stages.train reads for the classifier; writes
   data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)
   metrics/cross_validate/<name>-<fold>.json           bma, of the checkpoint of the highest in validation
   plots/cross_validate/<name>-<fold>.csv              history

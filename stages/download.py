@@ -1,11 +1,11 @@
-"""Bring the official ISIC files to data/raw/<year>/, each proved sound and held to data/checksums.json.
+"""Download: bring the official ISIC files to data/raw/<year>/, each proved sound and held to data/checksums.json.
 
     python -m stages.download
 
-`data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder
-laid out as <year>/<file>; `data.isic2020` whether the files of 2020 are among them. They are kept below .download/ and
-data/raw has links to them: another source and back fetches nothing. An interrupted download goes on where it stopped;
-an official archive put into data/raw by hand is proved and used; nothing is unpacked.
+`data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder laid
+out as <year>/<file>; `data.isic2020` says whether the files of 2020 are among them. Files are kept below .download/,
+and data/raw has links to them: a change of source and back fetches nothing. An interrupted download goes on where it
+stopped; an official archive put into data/raw by hand is proved and used; nothing is unpacked.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def record_name(data: Data) -> str:
 
 
 def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksum | None) -> None:
-    """Raise InputError unless `file` of `source`, now at `path`, is what was recorded, or at first sight sound."""
+    """Raise InputError unless `file` of `source`, now at `path`, equals its record or, without one, is sound."""
     if recorded and found != recorded:
         raise InputError(
             f"{source}: {file}: sha256 {found['sha256']} ({found['size']} bytes), but data/checksums.json records "
@@ -61,7 +61,7 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
 def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums.Records) -> Path:
     """Return the folder of the store that a file of data/raw belongs to: that of a source that is known to have it.
 
-    Raises InputError for a file that no source has and that is not, at first sight, a sound one of data.source.
+    A sound file of data.source that has no record yet is its own. Raises InputError for any other file.
     """
     source = record_name(data)
     mine, recorded = store.folder(source), None if data.source == "sample" else records.get(source, {}).get(file)
@@ -98,7 +98,7 @@ def way_in(data: Data, file: str) -> str:
 
 
 def settle(data: Data, out: Path, records: Path) -> dict[str, Checksum]:
-    """Return what of the source's files lies in `out`; all that lies there is in the store then, by links or moved.
+    """Move all files in `out` that are not in the store into it; return the checksums of those of the source.
 
     A sound archive that was put there by hand is recorded. Raises InputError for any other before anything is moved.
     """
@@ -118,7 +118,7 @@ def settle(data: Data, out: Path, records: Path) -> dict[str, Checksum]:
 
 
 def record(records: Path, source: str, found: dict[str, Checksum]) -> None:
-    """Record what was not recorded yet."""
+    """Record those of `found` that have no record yet."""
     recorded = checksums.read(records).get(source, {})
     if new := {file: found[file] for file in found if file not in recorded}:
         checksums.record(records, source, new)
@@ -128,7 +128,7 @@ def record(records: Path, source: str, found: dict[str, Checksum]) -> None:
 def collect(
     source: str, wanted: tuple[str, ...], here: dict[str, Checksum], recorded: dict[str, Checksum], sleep: Callable
 ) -> dict[str, Checksum]:
-    """Bring the `wanted` files, proved, into the source's store; those `here` or there already are not fetched."""
+    """Fetch the `wanted` files that are neither `here` nor in the source's store; prove all and return checksums."""
     folder, found = store.folder(source), {}
     have = {file: here.get(file) or fetch.whole(folder / file, recorded.get(file)) for file in wanted}
     missing = tuple(file for file in wanted if not have[file])
@@ -147,7 +147,7 @@ def collect(
 def make(data: Data, out: Path, recorded: dict[str, Checksum]) -> dict[str, Checksum]:
     """Draw the embedded sample into its store, unless the same code has drawn it there before.
 
-    There is no publisher to hold to; other bytes than recorded are told.
+    No publisher vouches for it; bytes that differ from the record are only told on stderr.
     """
     folder, wanted = store.folder(record_name(data)), files(data.isic2020)
     code = hashlib.sha256(b"".join(path.read_bytes() for path in DRAWING)).hexdigest()

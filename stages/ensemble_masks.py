@@ -1,4 +1,4 @@
-"""Ensemble masks (study D): the mean of the folds' probabilities on the test part that none of them saw.
+"""Ensemble masks (study D): average the folds' probabilities on the test part that none of them saw.
 
     python -m stages.ensemble_masks
 
@@ -22,7 +22,7 @@ from lesions.segment.config import Unet34
 
 
 def overlaps(guess: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Jaccard and Dice of bool N×H×W masks, image by image."""
+    """Return Jaccard and Dice of bool N×H×W masks, image by image."""
     both, either = (guess & truth).sum(axis=(1, 2)), (guess | truth).sum(axis=(1, 2))
     return metrics.jaccard(both, either), metrics.dice(both, either)
 

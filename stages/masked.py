@@ -1,4 +1,4 @@
-"""Masked: the images of a set with the U-Net's mask put to use (study C, experiment 1; study D, CropBest).
+"""Masked: apply the U-Net's masks to the images of a set (study C, experiment 1; study D, CropBest).
 
     python -m stages.masked isic2017_grey
 

@@ -1,4 +1,4 @@
-"""Mask: the trained U-Net's lesion mask and box for every image of a set.
+"""Predict masks: find the lesion's mask and box in every image of a set with the U-Net of stages.segment.
 
     python -m stages.predict_masks isic2019
 
@@ -9,7 +9,7 @@ Reads models/segment, data/sorted/<set>.csv, data/resized/<set>/classify.npy and
 An image without a found lesion gets the whole picture as its box and area 0.
 
 The U-Net has learnt on whole photographs, squeezed to its size. A squeezed image is squeezed to that size too; a crop
-is enlarged with its aspect kept, to where it was in such a photograph, and its border is drawn out to both sides.
+is enlarged with its aspect kept and placed where it was in such a photograph; its border is repeated to both sides.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from lesions.training.config import Compute
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """top, left, bottom, right of a uint8 H×W mask; the whole picture for an empty one."""
+    """Return top, left, bottom, right of a uint8 H×W mask; the whole picture for an empty one."""
     if not mask.any():
         return (0, 0, *mask.shape)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -43,7 +43,7 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def framed(images: Tensor, frame: tuple[int, ...], crops: bool) -> tuple[Tensor, tuple[slice, ...]]:
-    """float B×3×H×W to B×3×`frame` as the U-Net knows photographs, and where in it the image lies."""
+    """Place images in the `frame` of photographs that the U-Net learnt on: float B×3×`frame`, and the box they fill."""
     size = frame
     if crops:
         scale = min(outer / inner for outer, inner in zip(frame, images.shape[2:], strict=True))

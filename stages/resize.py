@@ -1,4 +1,4 @@
-"""Resize: every photograph decoded once, to each size that the studies ask for, as one uint8 array a size.
+"""Resize: decode every photograph once and write it in each size that the studies ask for, a uint8 array a size.
 
     python -m stages.resize isic2019
     python -m stages.resize isic2018
@@ -50,9 +50,9 @@ Put = Callable[[int, np.ndarray], None]
 def preparing(
     image_zips: dict[str, Path], mask_zip: Path | None, resize: Resize, put: dict[str, Put]
 ) -> Callable[[Job], dict[str, float]]:
-    """A function that puts an image, and its mask if it has one, in their places and says each mask's share of lesion.
+    """Return a function that puts an image and its mask, if any, in place and returns each mask's share of lesion.
 
-    put: by array, its place.
+    put: by array, the function that writes rows.
     """
     torch.set_num_threads(1)  # the processes share the cores out
     images = {key: zipfile.ZipFile(path) for key, path in image_zips.items()}
@@ -72,7 +72,7 @@ def preparing(
 
 
 def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None) -> list[Job]:
-    """The archive and the members of each row. Raises InputError for an image or mask that its archive lacks."""
+    """Return the archive and members of each row. Raises InputError for an image or mask that its archive lacks."""
     image_of = {key: members(path, PICTURES) for key, path in image_zips.items()}
     mask_of = members(mask_zip, (".png",)) if mask_zip else {}
     jobs = []
@@ -106,7 +106,7 @@ def main() -> None:
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
     columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * ("" not in IMAGES[args.set])
     table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
-    named = {"", *table.get("archive", ())}  # of the merged set, 2019's alone where there is nothing of 2020
+    named = {"", *table.get("archive", ())}  # the merged set can be without images of 2020
     image_zips = {key: args.raw / name for key, name in IMAGES[args.set].items() if key in named}
     for archive in filter(None, (*image_zips.values(), mask_zip)):
         open_archive(archive).close()

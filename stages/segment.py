@@ -1,8 +1,8 @@
-"""Segment: a U-Net on ISIC 2018 Task 1; the checkpoints of lowest loss and highest Jaccard, both tested.
+"""Segment (study A): train a U-Net on ISIC 2018 Task 1; test its states of lowest loss and of highest Jaccard.
 
     python -m stages.segment
 
-Reads data/sorted/isic2018.csv and data/resized/isic2018/segment{,_masks}.npy; writes
+Reads data/sorted/isic2018.csv, data/resized/isic2018/segment{,_masks}.npy and data/weights/<weights>; writes
   models/segment/{loss,jaccard}.pt       state dicts; scores.csv: the epoch of each and its means over the test images
   data/predictions/segment.csv           image, checkpoint, jaccard, dice of every test image
   metrics/segment.json                   mean Jaccard, thresholded Jaccard (0 below .65, the leaderboard's), Dice and
@@ -31,7 +31,7 @@ CHECKPOINTS = ("loss", "jaccard")
 
 
 def figure(image: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> Image.Image:
-    """Image, true mask, predicted mask side by side, white gaps between; at least 240 pixels high."""
+    """Draw image, true mask, predicted mask side by side, white gaps between; at least 240 pixels high."""
     panels = [image, *(np.repeat(255 * mask[..., None], 3, axis=-1).astype(np.uint8) for mask in (truth, guess))]
     gap = np.full((image.shape[0], max(2, image.shape[0] // 40), 3), 255, np.uint8)
     strip = Image.fromarray(np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
@@ -40,7 +40,7 @@ def figure(image: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> Image.Ima
 
 
 def examples(jaccards: np.ndarray) -> dict[str, int]:
-    """A good one (the median of those above .8, else the best) and a bad one (of those below .4, else the worst)."""
+    """Return the rows of a good image (the median above .8, or the best) and a bad one (below .4, or the worst)."""
     order = np.argsort(jaccards, kind="stable")
     good, bad = order[jaccards[order] > 0.8], order[jaccards[order] < 0.4]
     return {

@@ -1,4 +1,4 @@
-"""Sort: the official CSVs become one table a set, with label, lesion and the part each image plays.
+"""Sort: make one table a set of the official CSVs, with each image's label, lesion and part.
 
     python -m stages.sort
 
@@ -33,7 +33,7 @@ from lesions.raw.zips import members
 
 PICTURES = (".jpg", ".jpeg", ".png")
 STUDY_D_FOLDS = 3
-EIGHTY_STREAM, FOLD_STREAM = 1, 2  # of random numbers, so that one column's do not change another's
+EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
 
 
 def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
@@ -48,9 +48,9 @@ def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
 
 
 def sort_merged(raw: Path, classified: pd.DataFrame, sort: Sort, isic2020: bool) -> pd.DataFrame:
-    """Study E's set: `classified`, the 2019 set, then the labelled images of 2020; 80/10/10 of it all.
+    """Return study E's set: `classified`, the 2019 set, then the labelled images of 2020; all dealt out 80/10/10.
 
-    A lesion's first label decides among which class it is dealt out, so that it stays whole if it had a second one.
+    A lesion is dealt out under its first label, so that it stays whole even if its images have two labels.
     """
     parts = [classified.assign(archive="isic2019")]
     if isic2020:
@@ -64,14 +64,14 @@ def sort_merged(raw: Path, classified: pd.DataFrame, sort: Sort, isic2020: bool)
 
 
 def lesions(images: pd.Series, classified: pd.DataFrame) -> pd.Series:
-    """The lesion that each image has in the 2019 set; an image that is not there is a lesion of its own."""
+    """Return the lesion that each image has in the 2019 set; an image that is not there is a lesion of its own."""
     ids = images.map(isic.canonical)
     known = dict(zip(classified["image"].map(isic.canonical), classified["lesion"], strict=True))
     return ids.map(known).fillna(ids)
 
 
 def sort_2017(raw: Path, classified: pd.DataFrame) -> pd.DataFrame:
-    """The official training and validation parts of Part 3, labelled in 2019's terms."""
+    """Return the official training and validation parts of Part 3, labelled in 2019's terms."""
     parts = []
     for archive, truth in isic.TRUTH_2017.items():
         part = tables.read_2017(raw / truth, members(raw / isic.IMAGES_2017[archive], PICTURES))
@@ -88,11 +88,11 @@ def sort_2017(raw: Path, classified: pd.DataFrame) -> pd.DataFrame:
 
 
 def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort: Sort) -> pd.DataFrame:
-    """Pairs of image and mask, with the part and the fold that each plays.
+    """Return pairs of image and mask, with the part and the fold of each.
 
-    A pair plays the part that its image has in fold 0 of `classified`, the 2019 set; images outside it are dealt out
-    at random. Lesions that `melanoma`, the 2017 set, validates on are test whatever they are in 2019: the U-Net makes
-    study C's masks. Study D's folds are dealt among all pairs, whole lesions at a time.
+    A pair has the part that its image has in fold 0 of `classified`, the 2019 set; images outside it are dealt out at
+    random. Lesions that `melanoma`, the 2017 set, validates on are test whatever they are in 2019, because the U-Net
+    makes study C's masks. Study D's folds are dealt among all pairs, whole lesions at a time.
     """
     images = members(raw / isic.IMAGES_2018, PICTURES)
     masks = members(raw / isic.MASKS_2018, (".png",))

@@ -1,16 +1,16 @@
-"""Train: one classifier on its split, as its block in params.yaml says; its best checkpoints kept, each tested.
+"""Train: train one classifier on its split, as its block in params.yaml says; keep and test its best states.
 
     python -m stages.train vgg16
 
 Reads the block's table, images, generated images and the weights it starts from; writes
-  models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma, and snapshot_1 … where asked for
+  models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma; auroc (melanoma), snapshot_1 …
   data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
   models/train/<name>/scores.csv                 epoch and scores of each checkpoint on the test part (ISIC 2017:
                                                  validation)
   metrics/train/<name>.json                      bma, auc, accuracy and loss there of the checkpoint of the highest BMA
   plots/train/<name>/{history,confusion,roc}.csv
-A block with several runs trains once a seed: predictions and history are of all runs, scores their mean, the state
-dicts those of the first.
+A block with several runs trains once a seed: predictions and history are of all runs, scores are their mean, state
+dicts are the first run's.
 TensorBoard logs go to runs/ (not cached: they carry times).
 """
 

@@ -1,10 +1,10 @@
-"""Unet34 (study D): a U-Net grown from small images to large ones, one of three folds.
+"""Unet34 (study D): train a U-Net on small images, then on larger ones, and validate it on one of three folds.
 
     python -m stages.unet34 0
 
 Every phase of `unet34` in params.yaml (array of images, what learns, epochs) begins with a learning-rate range test and
 goes on under one-cycle at the rate it suggests; the weights pass from phase to phase. Reads data/sorted/isic2018.csv
-(its test part is held out from all folds) and data/resized/isic2018; writes
+(its test part is held out from all folds), data/resized/isic2018 and data/weights/<weights>; writes
   models/unet34/<fold>.pt                 the state of the highest Jaccard at the last phase's size
   data/predictions/unet34/<fold>.csv      image, jaccard, dice of the fold's images, which this model never saw
   data/predictions/unet34/<fold>.npy      uint8 n×H×W, probabilities × 255 of the held-out test part, for the ensemble
@@ -34,7 +34,7 @@ CHECKPOINTS = ("jaccard",)
 
 
 def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
-    """Rows to train on, to validate on (the fold), and the test part that no fold sees."""
+    """Return the rows to train on, to validate on (the fold), and of the test part that no fold sees."""
     test, mine = table["split"] == "test", table["fold"] == fold
     return {
         "train": np.flatnonzero(~test & ~mine),
@@ -47,7 +47,7 @@ def grow(
     model: nn.Module, pairs: Pairs, phase: ArrayPhase, recipe: Optimisation, setting: Unet34,
     compute: Compute, device: torch.device, name: str, run: resume.Run,
 ) -> tuple[loop.Fit, pd.DataFrame, float]:  # fmt: skip
-    """One phase: freeze, find the rate, train at it. Returns what was trained, the range test's curve and the rate."""
+    """Train one phase: freeze, find the rate, train at it. Returns the training, the range test's curve, the rate."""
     freeze(model, phase.train)
     loss = loss_of(setting.loss)
     curve, rate = range_test.find(

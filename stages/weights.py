@@ -2,7 +2,7 @@
 
     python -m stages.weights lite0
 
-The section weights of params.yaml says where from (lesions/download/weights.py); data/checksums.json has the record.
+Reads the source from the section weights of params.yaml (lesions/download/weights.py) and data/checksums.json.
 --mirror: a URL or folder that has the same file names (of timm's: <network>.<tag>.safetensors).
 """
 
@@ -31,7 +31,7 @@ def download(
     if mirror:
         place = f"{mirror.rstrip('/')}/{file}"
     path = store.folder(source) / file
-    found = fetch.whole(path, recorded) if fetch.is_url(place) else None  # a file that is here can have been changed
+    found = fetch.whole(path, recorded) if fetch.is_url(place) else None  # a local file may have changed
     found = found or fetch.fetch([place], path, sleep)
     try:
         weights.verify(source, file, str(found["sha256"]), path)

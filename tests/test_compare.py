@@ -14,7 +14,7 @@ import yaml
 from sklearn.metrics import classification_report
 
 from lesions.classify.config import classifiers
-from lesions.compare import intervals, markdown, measured, scorecard, shortfalls, significance
+from lesions.compare import intervals, measured, pages, scorecard, shortfalls, significance
 from lesions.compare.config import Chosen
 from lesions.core import config
 from lesions.core.errors import InputError
@@ -97,7 +97,8 @@ def settings() -> dict:
 def world(tmp_path, monkeypatch) -> Path:
     """A folder with params.yaml and every prediction that the stage reads; the current directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["compare", "--published", str(PUBLISHED)])
+    Path("published").symlink_to(PUBLISHED)
+    monkeypatch.setattr(sys, "argv", ["compare"])
     monkeypatch.setattr(intervals, "RESAMPLES", 50)  # enough for what is asked here
     monkeypatch.setattr(significance, "RESAMPLES", 50)
     Path("params.yaml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
@@ -138,7 +139,7 @@ def world(tmp_path, monkeypatch) -> Path:
 def undrawn(world, monkeypatch) -> Path:
     """The same, without the pictures, which take longest."""
     monkeypatch.setattr(compare.figures, "draw", lambda *args: None)
-    monkeypatch.setattr(compare.html, "picture", lambda *args: "")
+    monkeypatch.setattr(pages, "picture", lambda *args: "")
     return world
 
 
@@ -276,8 +277,8 @@ def test_sample_data_compares_with_nothing(undrawn):
     assert len(ours) and set(ours["comparable"]) == {"sample data"}
     assert set(table["inside"]) == {""}
     text = Path("metrics/compare.md").read_text(encoding="utf-8")
-    captions = [r for r in text.splitlines() if r.startswith("**") and r.endswith("**") and markdown.SAMPLE in r]
-    assert text.splitlines()[2] == f"> **{markdown.SAMPLE}**" and len(captions) >= 11
+    captions = [r for r in text.splitlines() if r.startswith("**") and r.endswith("**") and pages.SAMPLE in r]
+    assert text.splitlines()[2] == f"> **{pages.SAMPLE}**" and len(captions) >= 11
 
 
 def test_collapse_is_said(undrawn):

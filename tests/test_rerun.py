@@ -181,7 +181,7 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
         params("color_correct.methods.max_rgb", {}), {"check", "color_correct@isic2017-max_rgb"}, set()),
     "another source of data": (
         params("data.source", "isic"), {"check", "download"}, KINDS - {"check", "weights"}),
-    "compare": (line("lesions/compare/html.py", OTHER), {"compare"}, set()),
+    "compare": (line("lesions/compare/pages.py", OTHER), {"compare"}, set()),
     "batches": (line("lesions/batches/augment.py", OTHER), TRAINED | {"predict_masks"}, READ),
     "batches, same bytes": (line("lesions/batches/augment.py", SAME), TRAINED | {"predict_masks"}, set()),
     "training": (line("lesions/training/loop.py", OTHER), TRAINED | {"predict_masks"}, READ),

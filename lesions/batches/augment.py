@@ -1,9 +1,9 @@
-"""Augmentation on the batch, on the device, with parameters drawn for each image alone.
+"""Augment batches on the device, with parameters drawn for each image alone.
 
 `augmented` is `geometric`, which turns images and masks alike, then `photometric`, which changes images only. A name is
-an entry of FLIPS, WARPS or PHOTOMETRIC, or a recipe of such steps; params.yaml may say those of NAMES.
-Papers name the transforms, seldom their ranges. Study E's are those of the SIIM-ISIC 2020 winners, whom its section 5
-follows (arXiv 2010.05351 and the code beside it, in albumentations); each function's defaults state them.
+an entry of FLIPS, WARPS or PHOTOMETRIC, or a recipe of such steps; params.yaml may use all of NAMES.
+Papers name the transforms, but seldom their ranges. Study E's section 5 follows the SIIM-ISIC 2020 winners (arXiv
+2010.05351 and its code, in albumentations); their ranges are the defaults of the functions.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from lesions.batches.photometric import PHOTOMETRIC
 from lesions.batches.warps import WARPS, still
 from lesions.core.errors import InputError, nearest
 
-Step = tuple[tuple[str, ...], float]  # one of these transforms, each as likely, with this probability for an image
+Step = tuple[tuple[str, ...], float]  # with this probability an image gets one of these, each as likely
 
 FLIPS: dict[str, Callable[[Tensor], Tensor]] = {
     "hflip": lambda x: x.flip(-1),
@@ -53,13 +53,13 @@ def known(names: tuple[str, ...]) -> None:
 
 
 def steps(names: tuple[str, ...], table: dict[str, Callable]) -> list[Step]:
-    """The steps of `names` that `table` has, recipes among them spelt out. A flip alone is for every other image."""
+    """Return the steps of `names`, recipes spelt out, that `table` has. A flip named alone has probability ½."""
     found = [step for name in names for step in RECIPES.get(name, [((name,), 0.5 if name in FLIPS else 1.0)])]
     return [step for step in found if step[0][0] in table]
 
 
 def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str, Tensor]]:
-    """Each transform of a step, and which of `count` images get it: int64 indices on the CPU."""
+    """Draw which of `count` images get which transform of a step: (transform, int64 indices on the CPU)."""
     choices, probability = step
     if probability == 1:
         return [(choices[0], torch.arange(count))]
@@ -68,7 +68,7 @@ def drawn(step: Step, count: int, generator: torch.Generator) -> list[tuple[str,
 
 
 def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """`x` at the points of `grid` (lesions/batches/warps.py), reflected at its border; integers are rounded."""
+    """Return `x` at the points of `grid` (lesions/batches/warps.py), reflected at its border; integers are rounded."""
     places = grid.permute(0, 2, 3, 1)
     found = functional.grid_sample(x.float(), places, mode=mode, padding_mode="reflection", align_corners=False)
     return (found if x.is_floating_point() else found.round_()).to(x.dtype)
@@ -80,14 +80,14 @@ def warped(name: str, generator: torch.Generator, grid: Tensor) -> Tensor:
 
 
 def changed(name: str, generator: torch.Generator, images: Tensor) -> Tensor:
-    """Return float `images` under the change of colour of that name, in 0..1."""
+    """Return float `images` under the change of colour of that name, cut off to 0..1."""
     return PHOTOMETRIC[name](images, generator).clamp_(0, 1)
 
 
 def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-    """The same transforms for the tensors of a batch, images first, then masks: each B×C×H×W, its dtype stays.
+    """Flip and warp the tensors of a batch, images, then masks, in the same way: each B×C×H×W, its dtype stays.
 
-    Flips come first, exactly; all warps are composed into one resampling, bilinear for images, nearest for masks.
+    Flips come first and are exact; all warps are composed into one resampling, bilinear for images, nearest for masks.
     """
     images = batch[0]
     if images.shape[-1] != images.shape[-2]:
@@ -124,6 +124,6 @@ def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generat
 def augmented(
     names: tuple[str, ...], images: Tensor, masks: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """uint8 images B×3×H×W and, where there are any, their masks B×1×H×W: float images in 0..1, masks as they came."""
+    """Augment uint8 images B×3×H×W and their masks B×1×H×W, if any: float images in 0..1, masks of the same dtype."""
     turned = geometric(names, (images,) if masks is None else (images, masks), generator)
     return photometric(names, unit(turned[0]), generator), turned[1] if masks is not None else None

@@ -1,4 +1,4 @@
-"""Images from arrays to the device: uint8 all the way, normalised there."""
+"""Bring images from arrays to the device as uint8, and normalise them there."""
 
 import numpy as np
 import torch
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class Feed:
-    """uint8 batches on the device from one or more arrays N×H×W×C, indexed as if they stood one after the other.
+    """A source of uint8 batches on the device: one or more arrays N×H×W×C, indexed as if they were one.
 
-    On a GPU the arrays are moved there whole when they take at most half of its free memory; otherwise each batch is
+    On a GPU the arrays are moved there whole if they take at most half of its free memory; otherwise each batch is
     gathered from the memmap. The host never waits for the GPU here, nor in augmentation: so it stays a step ahead.
     """
 
@@ -26,7 +26,7 @@ class Feed:
         return int(self.starts[-1])
 
     def batch(self, index: np.ndarray) -> Tensor:
-        """uint8 B×C×H×W (channels last in memory) for int (B,)."""
+        """Return the images of int (B,), uint8 B×C×H×W (channels last in memory)."""
         if self.resident is not None:
             return self.resident[torch.from_numpy(index).to(self.device, non_blocking=True)].permute(0, 3, 1, 2)
         shape = (len(index), *self.arrays[0].shape[1:])
@@ -38,7 +38,7 @@ class Feed:
 
 
 def unit(images: Tensor) -> Tensor:
-    """uint8 to float in 0..1."""
+    """Return uint8 as float in 0..1."""
     return images.float().div_(255)
 
 
@@ -48,5 +48,5 @@ def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 def constant(values: tuple, like: Tensor) -> Tensor:
-    """float `values` on the device of `like`, for which the host does not wait."""
+    """Return float `values` on the device of `like`; the host does not wait for the transfer."""
     return torch.tensor(values).to(like.device, non_blocking=True)

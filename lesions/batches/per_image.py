@@ -1,4 +1,4 @@
-"""Draw for each image of a batch alone, and change some of them."""
+"""Draw a value for each image of a batch, and change some of the images."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,8 @@ def uniform(like: Tensor, generator: torch.Generator, low: float, high: float) -
 
 
 def mapped(planes: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply B×K×H×W by the matrix of its image, or of all, B×K×C or 1×K×C: B×C×H×W. For a small K, where a CPU's bmm
-    takes 2 to 9 times as long."""
+    """Multiply each pixel's K values by its image's matrix (B×K×C), or by one for all (1×K×C): B×K×H×W to B×C×H×W. For
+    small K, where torch's bmm takes 2 to 9 times as long on a CPU."""
     first, *others = planes.split(1, dim=1)
     row, *rows = matrix[..., None, None].unbind(dim=1)
     found = first * row
@@ -24,14 +24,14 @@ def mapped(planes: Tensor, matrix: Tensor) -> Tensor:
 
 
 def selected(x: Tensor, index: Tensor) -> Tensor:
-    """Return x[index] of B×C×H×W dense in memory, channels last too, where a CPU takes 2 to 20 times as long."""
+    """Return x[index] for B×C×H×W, contiguous or channels last; plain indexing takes 2 to 20 times as long on a CPU."""
     if x.is_contiguous():
         return x.index_select(0, index)
     return x.movedim(1, -1).index_select(0, index).movedim(-1, 1)
 
 
 def apply_(function: Callable[[Tensor], Tensor], x: Tensor, index: Tensor) -> Tensor:
-    """Put function(x[index]) in the place of x[index]; `x` itself is changed, unless all of it is replaced."""
+    """Replace x[index] by function(x[index]) and return x; it is changed in place, unless `index` is all of it."""
     if len(index) == len(x):
         return function(x)
     if len(index) == 0:

@@ -64,7 +64,10 @@ def hsv(
 
 @cache
 def shared_out(device: torch.device) -> Tensor:
-    """Return float LEVELS×LEVELS: in row r, how many of r left over the bins up to each get, in OpenCV's steps."""
+    """Return how CLAHE in OpenCV shares r counts left over among the bins, float LEVELS×LEVELS.
+
+    Row r, column b: how many of the r counts the bins 0 to b get together.
+    """
     bins = torch.arange(LEVELS, device=device)
     rest = bins[:, None]
     step = LEVELS // rest.clamp(min=1)
@@ -74,7 +77,7 @@ def shared_out(device: torch.device) -> Tensor:
 def tile_tables(level: Tensor, clip: Tensor, tiles: int) -> Tensor:
     """Return CLAHE's tables, float B×(tiles²·256), of int64 levels B×H×W: each equalises a tile's clipped histogram.
 
-    No bin may hold more than `clip` (B×1×1) times the mean; what is above is shared by all, as in OpenCV.
+    A bin keeps at most `clip` (B×1×1) times the mean count; what is above is shared out among all bins, as in OpenCV.
     """
     height, width = (-(-size // tiles) for size in level.shape[1:])
     beyond = (0, width * tiles - level.shape[2], 0, height * tiles - level.shape[1])
@@ -116,13 +119,16 @@ EDGE = 6 / 29  # CIE Lab's f(t) = ∛t above EDGE³, a line below
 
 
 def joined(x: Tensor, edge: float, below: Callable[[Tensor], Tensor], above: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return below(x) up to `edge`, above(x) from there on: both may work in place. Faster on a CPU than where."""
+    """Return below(x) where x is under `edge`, above(x) elsewhere; quicker on a CPU than torch.where.
+
+    The two must agree at `edge`, and may write into what they are given.
+    """
     joint = float(above(torch.tensor(edge)))
     return above(x.clamp(min=edge)).add_(below(x.clamp(max=edge))).sub_(joint)
 
 
 def power_(x: Tensor, exponent: float) -> Tensor:
-    """Raise x > 0 to the exponent in place: to a relative 1e-6, in a third of pow's time."""
+    """Raise x > 0 to the exponent in place, with a relative error of 1e-6, in a third of pow's time."""
     return x.log_().mul_(exponent).exp_()
 
 
@@ -179,7 +185,7 @@ def motion_blur(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, generator: torch.Generator, low: float = 0.8, high: float = 1.1) -> Tensor:
-    """Blur with σ from `low` to `high` pixels: OpenCV's for kernels of 3 and of 5."""
+    """Blur with σ from `low` to `high` pixels, which are OpenCV's σ for kernels of 3 and of 5."""
     sigma = uniform(images, generator, low, high)
     y, x = offsets(images.device)
     return convolved(images, torch.exp(-(x.square() + y.square()) / (2 * sigma.square())))
@@ -188,8 +194,8 @@ def gaussian_blur(images: Tensor, generator: torch.Generator, low: float = 0.8, 
 def median(images: Tensor, size: int) -> Tensor:
     """Return the median of size×size pixels; the border is reflected.
 
-    Of more than half of the values neither the lowest nor the highest is the median: both go, the next comes in. Whole
-    planes at a time, as a CPU takes 5 to 17 times as long to unfold the windows and ask torch for their median.
+    Among more than half of the values, the lowest and the highest cannot be the median: drop both, add the next value,
+    and go on until one is left. This works on whole planes and is 5 to 17 times as quick on a CPU as unfold and median.
     """
     height, width = images.shape[-2:]
     padded = functional.pad(images, [size // 2] * 4, mode="reflect")
@@ -222,7 +228,7 @@ def gaussian_noise(images: Tensor, generator: torch.Generator, low: float = 5, h
 
 
 def cutout(images: Tensor, generator: torch.Generator, part: float = 0.375) -> Tensor:
-    """Blacken `part` of each side about a random pixel, cut off at the border (arXiv 1708.04552)."""
+    """Blacken a box of `part` of each side about a random pixel, cut off at the border (arXiv 1708.04552)."""
     inside = []
     for axis in (2, 3):
         size = images.shape[axis]

@@ -22,7 +22,7 @@ def views(images: Tensor) -> Iterator[Tensor]:
 
 
 def mean(predictions: Iterator[Tensor]) -> Tensor:
-    """Return the mean of predictions taken one at a time: only the sum is held."""
+    """Return the mean of predictions, added up as they come, so that only their sum is in memory."""
     total, count = next(predictions).clone(), 1
     for prediction in predictions:
         total += prediction

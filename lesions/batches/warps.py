@@ -1,8 +1,8 @@
-"""Warp: say where in the source each point of the result lies.
+"""Warp images: say where in the source each point of the result lies.
 
-A warp takes and gives float B×2×H×W: a plane of x and one of y, in −1..1 from border to border (grid_sample wants them
-last; in planes a CPU computes with them several times as fast). So warps compose, and all of an image's are one
-resampling. Ranges and their sources: lesions/batches/augment.py.
+A warp takes and returns a grid, float B×2×H×W: a plane of x and one of y, −1..1 from border to border (grid_sample
+wants them last, but a CPU is several times as fast in planes). So warps compose, and an image is resampled once for all
+of its warps. Ranges and their sources: lesions/batches/augment.py.
 """
 
 import math
@@ -23,7 +23,7 @@ def still(count: int, height: int, width: int, device: torch.device) -> Tensor:
 
 
 def turned(grid: Tensor, angle: Tensor) -> Tensor:
-    """Turn the image clockwise by `angle` (radians, B×1×1×1), in pixels: hence the aspect."""
+    """Turn the image clockwise by `angle` (radians, B×1×1×1); the aspect keeps right angles in pixels."""
     cos, sin, aspect = angle.cos(), angle.sin(), grid.shape[3] / grid.shape[2]
     return mapped(grid, torch.cat([cos, -sin * aspect, sin / aspect, cos], dim=-1).view(-1, 2, 2))
 
@@ -45,7 +45,7 @@ def shift_scale_rotate(
 ) -> Tensor:
     """Turn by ±rotation degrees and enlarge by 1 ± scale about the centre, then move by ±shift of each side.
 
-    The winners fill what comes in from outside with black; here as everywhere it is the reflected image.
+    The winners fill what comes in from outside with black; here, as in all warps, it is the reflected image.
     """
     angle = uniform(grid, generator, -math.radians(rotation), math.radians(rotation))
     factor = uniform(grid, generator, 1 - scale, 1 + scale)
@@ -54,7 +54,7 @@ def shift_scale_rotate(
 
 
 def bent(grid: Tensor, k: Tensor) -> Tensor:
-    """Bend as OpenCV's lens model: a point at p (1 = a whole side) lies in the source at p (1 + k r² + k r⁴)."""
+    """Bend by OpenCV's lens model: a point at p (1 = a whole side) lies in the source at p (1 + k r² + k r⁴)."""
     square = (grid / 2).square().sum(dim=1, keepdim=True)
     return grid * (1 + k * square + k * square.square())
 

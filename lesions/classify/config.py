@@ -1,4 +1,4 @@
-"""Say how a classifier is trained, on what, and what of it is predicted."""
+"""Define the sections train, recipes, classifiers, cross_validate and attention of params.yaml."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from lesions.training.config import Optimisation
 
 
 class Recipe(Optimisation):
-    """How a classifier is trained, and what of it is predicted."""
+    """The settings of a classifier's training, and the parts of its split that are predicted."""
 
     epoch_images: Annotated[int, Field(ge=0)]
     sampler: Literal["uniform", "balanced"]
@@ -37,14 +37,14 @@ class Classifier(Recipe):
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """The states that are kept: the best by each metric, and snapshots at the ends of cycles."""
+        """Return the names of the states that are kept: the best by each metric, and snapshots at ends of cycles."""
         best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split == "melanoma")
         cycles = self.snapshots * self.cycles * len(self.all_phases)
         return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
 
     @property
     def tested_on(self) -> tuple[str, str]:
-        """What is the same for blocks with one test part: ham_1 and ham_2 are tested on what ham is."""
+        """Return a key that is equal for blocks with the same test images (ham, ham_1 and ham_2 share theirs)."""
         return self.set, self.split.partition("_")[0]
 
 
@@ -68,7 +68,7 @@ class Attention(Section):
 
 
 def completed(block: Any, recipes: Any, train: Any) -> Any:
-    """Return a raw block under which lie its recipe and, below that, `train`; anything but dictionaries as it is."""
+    """Return a raw block with what it lacks from its recipe, or else from `train`; as it is if one is no dictionary."""
     name = block.get("recipe") if isinstance(block, dict) else None
     recipe = recipes.get(name, {}) if isinstance(recipes, dict) and isinstance(name, str) else {}
     if not (isinstance(block, dict) and isinstance(recipe, dict) and isinstance(train, dict)):
@@ -77,7 +77,7 @@ def completed(block: Any, recipes: Any, train: Any) -> Any:
 
 
 def classifier(name: str, path: Path = config.PARAMS) -> Classifier:
-    """Read the block `name` of `classifiers`, completed. Raises InputError for one that is not as it should be."""
+    """Read the block `name` of `classifiers`, completed. Raises InputError naming what is wrong."""
     block, train, recipe = config.section(f"classifiers.{name}", path), config.section("train", path), None
     if isinstance(block, dict) and "recipe" in block:
         recipe = config.section(f"recipes.{block['recipe']}", path)

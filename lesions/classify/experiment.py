@@ -24,9 +24,9 @@ CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest lo
 
 
 def inputs(block: Classifier, data: Path) -> list[Path]:
-    """Return the files that a run of `block` depends on, once the names in it are known to be right.
+    """Return the files that a run of `block` reads. Raises InputError for an unknown network or augmentation.
 
-    By then the network's own source is loaded, which resume.begin counts among those that decide the outputs.
+    This loads the source of the network's family, which resume.begin counts among what decides the outputs.
     """
     build.find(block.family, block.network)
     augment.known(block.augment)
@@ -51,7 +51,7 @@ class Experiment:
         self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
         self.labels = pd.Series(splits.labels(self.table, split).to_list() + [block.generated] * len(generated))
         self.targets = self.labels.map({c: i for i, c in enumerate(self.classes)}).to_numpy()
-        self.keep = (*CHECKPOINTS, "auroc") if len(self.classes) == 2 else CHECKPOINTS  # study C: the best of both
+        self.keep = (*CHECKPOINTS, "auroc") if len(self.classes) == 2 else CHECKPOINTS  # study C keeps it too
         self.train = np.concatenate([self.rows["train"], np.arange(len(self.table), len(self.feed))])
         self.scored = "test" if len(self.rows["test"]) else "val"  # ISIC 2017 is scored on its validation part
         for role in ("train", "val", self.scored):
@@ -67,8 +67,8 @@ class Experiment:
     def batches(self, epoch: int, start: int = 0) -> tuple[int, loop.Batches]:
         """Return how many batches an epoch has, and those from number `start` on: augmented, normalised, on the device.
 
-        Drawn by the recipe's sampler. Balanced, an epoch without epoch_images oversamples: as many of each class as the
-        largest one has.
+        The recipe's sampler draws the images. If it is balanced and epoch_images is 0, an epoch has on average as many
+        images of each class as the largest class has.
         """
         block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
         targets, weights, images = self.targets[self.train], None, block.epoch_images
@@ -89,7 +89,7 @@ class Experiment:
     def probabilities(self, model: nn.Module, rows: np.ndarray, turned: bool = False) -> np.ndarray:
         """Return float32 (len(rows), classes); turned: the mean over eight views (test-time augmentation).
 
-        Without autocast: bfloat16 logits tie, and a tie counts as wrong.
+        It does not use autocast: bfloat16 logits tie, and a tie counts as wrong.
         """
         model.eval()
 
@@ -110,7 +110,7 @@ class Experiment:
         return scores | ({"auroc": metrics.auc(self.targets[rows] == 1, p[:, 1])} if "auroc" in self.keep else {})
 
     def model(self) -> nn.Module:
-        """Build the block's network: from chance, from published weights under a new head, or another block's state."""
+        """Build the block's network with random weights, published weights and a new head, or another block's state."""
         block, start = self.block, Path(self.block.weights)
         imagenet = start if start.parts[0] == "data" and start.name != "none" else None
         size = self.feed.arrays[0].shape[1:3]
@@ -128,7 +128,7 @@ class Experiment:
         return model, found
 
     def predict(self, model: nn.Module, best: checkpoints.Best) -> pd.DataFrame:
-        """Return image, split, seed, checkpoint, label, p_<class> … of each checkpoint, on the block's parts."""
+        """Return image, split, seed, checkpoint, label, p_<class> … of each checkpoint, on the parts in `predict`."""
         tables, done = [], {}
         for checkpoint, (epoch, state) in best.items():
             for role in (role for role in self.block.predict if len(self.rows[role])):
@@ -151,13 +151,13 @@ def alphas(model: nn.Module) -> dict[str, float]:
 
 
 def watched(model: nn.Module) -> dict[str, float]:
-    """Return columns of the history beside losses and scores: the α of attention residual learning, by block."""
+    """Return further columns of the history: the α of attention residual learning, by block."""
     return {f"alpha_{block}": value for block, value in alphas(model).items()}
 
 
 def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, best: checkpoints.Best) -> pd.DataFrame:
-    """Return a line a checkpoint: its epoch, and its scores on the part that is scored, their mean over several runs
-    (the epoch is `best`'s, of the first). auc: the mean over classes of each against the rest."""
+    """Return a line a checkpoint: its epoch in the first run (`best`), and its scores on the scored part, as the mean
+    over runs. auc: the mean over classes of each against the rest."""
     index, lines = {c: i for i, c in enumerate(classes)}, []
     rows = predictions[predictions["split"] == scored]
     for checkpoint, of in rows.groupby("checkpoint", sort=False):
@@ -171,7 +171,7 @@ def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, be
 
 
 def headline(scores: pd.DataFrame) -> dict[str, float]:
-    """Return, for `dvc metrics`, a few of the `summary`'s scores: those of the checkpoint of the highest BMA."""
+    """Return what `dvc metrics` shows: scores of the checkpoint of the highest BMA, from a `summary`."""
     line = scores.set_index("checkpoint").loc["bma", ["bma", "auc", "accuracy", "loss"]]
     return {name: round(float(value), 6) for name, value in line.items()}
 

@@ -11,14 +11,14 @@ from torch.nn import functional
 from lesions.core.errors import InputError
 from lesions.training.freezing import last_layers
 
-BLOCKS = ("layer4", "features", "blocks", "trunk_output", "layers", "conv5")  # of networks that do not name them
+BLOCKS = ("layer4", "features", "blocks", "trunk_output", "layers", "conv5")  # where a network does not name them
 
 
 def target_layer(model: nn.Module) -> nn.Module:
-    """Return the last block of a classifier whose places its logits depend on. Raises InputError where none is known.
+    """Return the layer whose output Grad-CAM explains: the last block. Raises InputError where none is known.
 
-    Timm's networks name their blocks. Behind the last one of a transformer with a class token, only that token is read:
-    there it is the block before.
+    It is the block before in a transformer that classifies by a token: that reads nothing but the token of its last
+    block, so the other places there have no gradient. timm's networks name their blocks.
     """
     named = [of["module"] for of in getattr(model, "feature_info", None) or [] if of.get("module")]
     by_token = getattr(model, "num_prefix_tokens", 0) and getattr(model, "global_pool", "") == "token"
@@ -33,22 +33,20 @@ def target_layer(model: nn.Module) -> nn.Module:
 
 
 def unseen(model: nn.Module) -> InputError:
-    """Return what to raise for a network without maps that Grad-CAM could show."""
+    """Return the error for a network without maps that Grad-CAM could show."""
     return InputError(f"{type(model).__name__}: Grad-CAM finds no maps of places in it; choose another network")
 
 
 def places(model: nn.Module, output: Tensor) -> Tensor:
-    """Return a block's output as B×C×H×W, from that, from B×H×W×C or from tokens B×N×C, without those of no place.
-
-    Raises InputError for anything else.
-    """
+    """Return a block's output as maps B×C×H×W. It may come as such, as B×H×W×C, or as tokens B×N×C, of which class and
+    register tokens are left out. Raises InputError for anything else."""
     named: Any = getattr(model, "feature_info", None)
     last = next(iter(last_layers(model).values()))
     channels = named[-1]["num_chs"] if named else last.weight.shape[1]
     if output.ndim == 4:
         return output.permute(0, 3, 1, 2) if output.shape[3] == channels != output.shape[1] else output
     grid: Any = next((m.grid_size for m in model.modules() if getattr(m, "grid_size", None)), (0, 0))
-    first = output.shape[1] - grid[0] * grid[1]  # tokens of no place: of the class, registers
+    first = output.shape[1] - grid[0] * grid[1]  # class and register tokens come first
     if output.ndim != 3 or output.shape[2] != channels or first not in (0, getattr(model, "num_prefix_tokens", 0)):
         raise unseen(model)
     return output[:, first:].transpose(1, 2).unflatten(2, grid)
@@ -56,9 +54,9 @@ def places(model: nn.Module, output: Tensor) -> Tensor:
 
 @contextmanager
 def recorded(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield a list to which each forward pass appends the output of `layer`.
+    """Yield a list that collects the output of `layer` in each forward pass, as the start of the gradient's graph.
 
-    What it appends is cut from the layers below: gradients reach it whether those are frozen or not, and go no further.
+    So the gradient is there even if the layers below are frozen, and nothing is computed for them.
     """
     outputs: list[Tensor] = []
 

@@ -211,27 +211,18 @@ def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
 
 
 def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
-    """Draw Figure 6.1 of study B: precision, recall and F1 by class; a line of panels a run."""
-    rows = table[(table["study"] == "B") & (table["table"] == "Figure 6.1")]
-    names = rows[rows["run"].map(scorecard.is_report)].drop_duplicates("run").set_index("run")["row"]
-    labels = [metric.removesuffix(" f1") for metric in rows["metric"].unique() if metric.endswith(" f1")]
+    """Draw Figure 6.1 of study B: precision, recall and F1 by class; a line of panels a model."""
+    models = scorecard.reports(table)
     title = "Study B's base models: classification reports, published and ours"
-    figure, axes = sheet((9.5, 3.1 * len(names) + 0.8), title, kind, len(names), 3)
-    panels = [panel for run, name in names.items() for panel in (
-        (f"{name}: published", run, "published"), ("ours", run, "ours"),
-        ("ours beside shuffled labels", f"{run} shuffled", "ours"),
-    )]  # fmt: skip
-    for number, (axis, (whose, run, column)) in enumerate(zip(axes, panels, strict=True)):
-        cells = rows[rows["run"] == run].set_index("metric")[column]
-        values = cells.reindex([f"{label} {score}" for label in labels for score in ("precision", "recall", "f1")])
-        matrix = np.array([*values, np.nan, np.nan, cells.get("accuracy", np.nan)], float).reshape(-1, 3)
-        heat(axis, matrix, ["" if np.isnan(value) else f"{value:.2f}" for value in matrix.flat], 8, "auto")
-        if np.isnan(matrix).all():
-            missing = "not published" if column == "published" else NOT_RUN
-            axis.text(1, len(labels) / 2, missing, ha="center", va="center", color=GREY)
-        axis.set_xticks(range(3), ["precision", "recall", "F1"])
-        axis.set_yticks(range(len(matrix)), [""] * len(matrix) if number % 3 else [*labels, "accuracy"])
-        axis.axhline(len(labels) - 2.5, color="black", lw=0.8)
+    figure, axes = sheet((9.5, 3.1 * len(models) + 0.8), title, kind, len(models), 3)
+    panels = [(f"{name}: {whose}", report) for name, of in models.items() for whose, report in of.items()]
+    for number, (axis, (whose, report)) in enumerate(zip(axes, panels, strict=True)):
+        values = report.to_numpy(float)
+        heat(axis, values, ["" if np.isnan(value) else f"{value:.2f}" for value in values.flat], 8, "auto")
+        if np.isnan(values).all():
+            axis.text(1, len(values) / 2, "none", ha="center", va="center", color=GREY)
+        axis.set_xticks(range(3), scorecard.SCORES)
+        axis.set_yticks(range(len(values)), [""] * len(values) if number % 3 else report.index)
         axis.set_title(whose, fontsize=9)
         axis.tick_params(length=0)
     return figure

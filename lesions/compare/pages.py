@@ -156,29 +156,19 @@ class Tables:
 
     def reports(self) -> Table:
         """Return Figure 6.1 of study B: precision / recall / F1 of each class, the paper's and ours."""
-        rows = self.rows("B", "Figure 6.1")
-        runs = [run for run in rows["run"].unique() if scorecard.is_report(run)]
-        names = dict(rows.drop_duplicates("run")[["run", "row"]].to_numpy())
-        cells = {(line["run"], line["metric"]): line for line in rows.to_dict("records")}
-        given = set(rows.dropna(subset="published")["run"])
-        header, columns = [""], []
-        for run in runs:
-            header += [f"{names[run]}: published{mark('shuffled' if run in given else '')}", "ours", "ours, shuffled"]
-            columns += [(run, "published"), (run, "ours"), (f"{run} shuffled", "ours")]
-        lines = []
-        for label in rows["metric"].str.replace(r" \w+$", "", regex=True).unique():
-            keys = [label] if label == "accuracy" else [f"{label} {score}" for score in ("precision", "recall", "f1")]
-            found = [[cells[run, key][who] for key in keys if (run, key) in cells] for run, who in columns]
-            if label != "bma":
-                lines.append([label, *(triple(of, who) for of, (_, who) in zip(found, columns, strict=True))])
-        return header, lines
+        models = scorecard.reports(self.table)
+        header = [""]
+        for name, of in models.items():
+            given = "shuffled" if of["published"].notna().any(axis=None) else ""
+            header += [f"{name}: published{mark(given)}", "ours", "ours, shuffled"]
+        columns = [(report, whose) for of in models.values() for whose, report in of.items()]
+        labels = columns[0][0].index if columns else []
+        return header, [[label, *(triple(of.loc[label].dropna(), whose) for of, whose in columns)] for label in labels]
 
 
-def triple(values: list[float], who: str) -> str:
+def triple(values: pd.Series, whose: str) -> str:
     """Return the scores of a class, or what there is instead."""
-    if np.isnan(values).all():
-        return "–" if who == "published" else NOT_RUN
-    return " / ".join(f"{value:.2f}" for value in values)
+    return " / ".join(f"{value:.2f}" for value in values) or ("–" if whose == "published" else NOT_RUN)
 
 
 def text(

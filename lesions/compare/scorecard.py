@@ -24,6 +24,7 @@ ISIC_2017 = {"OTHER": 120, "MEL": 30}  # the official validation part, on which 
 PAIRS_2018 = 2594
 ADDED_2020 = 5934  # images of 2020 in study E's 31,265
 
+SCORES = ["precision", "recall", "f1"]  # of study B's reports
 NOT_RUN = "not run"
 SAMPLE, OTHER = "sample data", "other data"
 # What can become of a published number, in the order of the counts.
@@ -96,9 +97,25 @@ def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataF
     return table[[*order, "ours", "difference", "low", "high", "n", "inside", "comparable", "reason", "note"]]
 
 
-def is_report(run: str) -> bool:
-    """Return whether a run of study B's Figure 6.1 is a model: neither its shuffled labels nor a difference."""
-    return run != "difference" and not run.endswith(" shuffled")
+def reports(table: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return Figure 6.1 of study B: by model its reports, published, ours and ours beside shuffled labels.
+
+    A report has a line a class, their means and the accuracy, which stands in the last of its columns SCORES.
+    """
+    rows = table[(table["table"] == "Figure 6.1") & (table["run"] != "difference")]
+    rows = rows.assign(
+        line=rows["metric"].str.replace(r" \w+$", "", regex=True), score=rows["metric"].str.split().str[-1]
+    )
+    rows["score"] = rows["score"].replace("accuracy", SCORES[-1])
+    rows = rows[rows["score"].isin(SCORES)]
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for run, name in rows.loc[~rows["run"].str.endswith(" shuffled"), ["run", "row"]].drop_duplicates("run").to_numpy():
+        whose = (("published", run, "published"), ("ours", run, "ours"), ("shuffled", f"{run} shuffled", "ours"))
+        found[name] = {
+            title: rows[rows["run"] == of].pivot(index="line", columns="score", values=column)
+            .reindex(index=rows["line"].unique(), columns=SCORES) for title, of, column in whose
+        }  # fmt: skip
+    return found
 
 
 def of_studies(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""The ground of all wings: errors, files, configuration, workers, resuming."""
+"""Serve all wings: errors, files, configuration, workers, resuming."""

@@ -1,8 +1,7 @@
-"""Read params.yaml section by section: an unknown key, a wrong type or a value out of range is one line.
+"""Read params.yaml section by section; an unknown key, a wrong type or a value out of range gives an error of one line.
 
-Each wing's config.py has the schemas of its own sections. A stage reads the sections that it names, by their schema,
-and nothing else; dvc.yaml declares the same ones, which tests/test_dag.py holds it to. What one section says of another
-is checked by the DAG's first stage (lesions/tools/check.py).
+Each wing's config.py has the schemas of its own sections. A stage reads only the sections that it names; dvc.yaml
+declares the same ones (tests/test_dag.py). The DAG's first stage checks sections against each other.
 """
 
 import os
@@ -31,7 +30,7 @@ class Section(BaseModel):
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what the YAML file at `path` holds: plain objects alone. Raises InputError naming the line."""
+    """Return the content of the YAML file at `path` as plain Python objects. Raises InputError naming the line."""
     try:
         return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -40,17 +39,17 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         said = (error.problem or error.context or "not YAML").splitlines()[0]
         raise InputError(f"{path}: line {mark.line + 1 if mark else '?'}: {said}") from None
-    except Exception as error:  # a YAML library raises nearly anything on a value that its tag does not fit
+    except Exception as error:  # ruamel raises errors of many kinds for a value that does not fit its tag
         raise InputError(f"{path}: not YAML: {type(error).__name__}: {str(error)[:200]}") from None
 
 
 def validated(schema: Any, raw: Any, path: Path, where: str = "") -> Any:
-    """Return `raw`, which `path` holds under the key `where`, as `schema`. Raises InputError naming what is wrong."""
+    """Return `raw`, the value of the key `where` in `path`, as `schema`. Raises InputError naming what is wrong."""
     try:
         return TypeAdapter(schema).validate_python(raw)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        unknown = (one for one in found if one["type"] == "extra_forbidden")  # which may be what another lacks
+        unknown = (one for one in found if one["type"] == "extra_forbidden")  # first: it may be a missing key, misspelt
         first = next(unknown, found[0])
         key = ".".join(str(part) for part in (*filter(None, [where]), *first["loc"]))
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
@@ -61,9 +60,9 @@ def validated(schema: Any, raw: Any, path: Path, where: str = "") -> Any:
 
 
 def section(key: str, path: Path = PARAMS) -> Any:
-    """Return what `path` has under `key` (a.b.c), not validated.
+    """Return the value of `key` (a.b.c) in `path`, not validated.
 
-    lesions/tools/verify.py says in the environment what dvc.yaml declares for a stage: then no other key can be read.
+    lesions/tools/verify.py sets LESIONS_DECLARED to the keys that dvc.yaml declares; then no other key can be read.
     """
     declared = os.environ.get("LESIONS_DECLARED")
     if declared is not None and not any(f"{key}.".startswith(f"{name}.") for name in declared.split()):
@@ -79,5 +78,5 @@ def section(key: str, path: Path = PARAMS) -> Any:
 
 
 def read(key: str, schema: Any, path: Path = PARAMS) -> Any:
-    """Return what `path` has under `key` as `schema`: a Section or any type that pydantic knows."""
+    """Return the value of `key` in `path` as `schema`: a Section or any other type that pydantic knows."""
     return validated(schema, section(key, path), path, key)

@@ -1,6 +1,6 @@
-"""The one exception that a user can cause, and how a stage reports it: one line, exit code 1, no traceback.
+"""Define the exception that a user can cause, and report it: one line, exit code 1, no traceback.
 
-A full disk and too little memory are reported so too; everything else is a bug of ours and keeps its traceback.
+A full disk and too little memory are reported in the same way; any other error is a bug and keeps its traceback.
 """
 
 import argparse
@@ -17,25 +17,25 @@ SAYS_NO_MEMORY = "can't allocate memory"  # torch on the CPU
 
 
 class InputError(Exception):
-    """A file or parameter is not as expected. The message names it, says what was expected, and what to do."""
+    """An error in a file or parameter. The message names it, says what was expected, and what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of `known` a wrong `name` may have meant, to be put behind a message; all of them if they are few."""
+    """Return the end of a message: which of `known` a wrong `name` may have meant, or all of them if they are few."""
     known = sorted(map(str, known))
     close = known if len(known) <= 12 else difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     return f"; expected one of {', '.join(close)}" if close else f"; expected one of {len(known)} others"
 
 
 def at_least_one(text: str) -> int:
-    """An argument of a stage that is 1 or more: argparse's `type`."""
+    """Return `text` as a whole number that is 1 or more; for argparse's `type`. Raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
     return int(text)
 
 
 def explained(error: Exception) -> str | None:
-    """What a user can do about `error`; None for a bug."""
+    """Return a line that says what was wrong and what a user can do about it; None for a bug."""
     said = str(error)
     if isinstance(error, InputError):
         return said
@@ -47,9 +47,9 @@ def explained(error: Exception) -> str | None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; an error that `explained` knows becomes one line on stderr and exit code 1.
+    """Run a stage's `main`; turn an error that `explained` knows into one line on stderr and exit code 1.
 
-    Ctrl-C and SIGTERM end it as they should, its temporary files removed.
+    Ctrl-C and SIGTERM end the stage after its temporary files are removed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place under another name, then renamed."""
+"""Write files that appear whole or not at all: under a temporary name first, then renamed; read them back."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ CHUNK = 1 << 20  # bytes read at a time
 
 
 def no_room(path: Path, error: OSError) -> Exception:
-    """What to raise for an `error` in writing `path`: an InputError for a full disk, else the error itself."""
+    """Return what to raise for an `error` in writing `path`: an InputError for a full disk, else the error itself."""
     if error.errno not in FULL:
         return error
     return InputError(f"{path}: not written: {os.strerror(error.errno)}; make room and run again")
@@ -29,7 +29,7 @@ def no_room(path: Path, error: OSError) -> Exception:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; at a clean exit it is renamed to `path`, at an error it is removed."""
+    """Yield a temporary path beside `path`; rename it to `path` at a clean exit, remove it at an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder: yields an empty one; an older folder at `path` is removed only at the end."""
+    """Yield an empty folder, as `replacing` yields a path; remove an older folder at `path` only at the end."""
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -61,10 +61,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def array_of_rows(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """Yields put(first, part), which any process may call: uint8 rows into `path`, a .npy, from number `first` on.
+    """Yield put(first, part), which writes uint8 rows into the .npy at `path`, from row `first` on, in any process.
 
-    Written and not mapped, so that memory stays flat; a disk without room for all is an error before the first row.
-    Rows that are not put stay 0.
+    Rows are written, not mapped, so that memory does not grow; rows that are not put stay 0. A disk without room for
+    all rows is an error before the first one.
     """
     with replacing(path) as partial_file:
         with partial_file.open("w+b") as file:
@@ -78,9 +78,9 @@ def array_of_rows(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[int,
 
 
 def put(path: Path, start: int, shape: tuple[int, ...], first: int, part: np.ndarray) -> None:
-    """One row or several, uint8, into the array of `shape` that begins at byte `start` of `path`.
+    """Write uint8 rows, from row `first` on, into the array of `shape` that begins at byte `start` of `path`.
 
-    Raises InputError for a full disk, ValueError for what does not fit.
+    Raises InputError for a full disk, ValueError for rows that do not fit.
     """
     row = math.prod(shape[1:])
     if part.size % row or not 0 <= first <= shape[0] - part.size // row:
@@ -95,7 +95,7 @@ def put(path: Path, start: int, shape: tuple[int, ...], first: int, part: np.nda
 
 @contextmanager
 def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
-    """As `array_of_rows`, from one process: yields write(part), to be called with all rows in order."""
+    """Yield write(part), to be called by one process with all rows in order; otherwise as `array_of_rows`."""
     written = 0
     with array_of_rows(path, shape) as put_from:
 
@@ -110,9 +110,9 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarr
 
 
 def read_array(path: Path, rows: int | None = None) -> np.memmap:
-    """A .npy file as a read-only memmap, of `rows` lines (those of its table) if said; nothing is unpickled.
+    """Return the .npy file at `path` as a read-only memmap; nothing is unpickled.
 
-    Raises InputError for anything else.
+    Raises InputError for anything else, and if it has not `rows` rows (the number of its table's) where that is given.
     """
     remedy = "run the stage that writes it (dvc repro)"
     try:
@@ -129,7 +129,7 @@ def read_array(path: Path, rows: int | None = None) -> np.memmap:
 
 
 def rows(array: np.memmap, start: int, stop: int) -> np.ndarray:
-    """array[start:stop], read and not mapped, so that memory stays flat while a stage goes through a whole array."""
+    """Return array[start:stop], read, not mapped: so memory does not grow while a stage goes through a whole array."""
     stop, each = min(stop, len(array)), math.prod(array.shape[1:])
     offset = array.offset + start * each * array.itemsize
     return np.fromfile(str(array.filename), array.dtype, (stop - start) * each, offset=offset).reshape(
@@ -138,7 +138,7 @@ def rows(array: np.memmap, start: int, stop: int) -> np.ndarray:
 
 
 def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
-    """A table of ours that has `columns`; `stage` writes it. Raises InputError for anything else."""
+    """Return the CSV that `stage` wrote to `path`; it must have `columns`. Raises InputError for anything else."""
     try:
         table = pd.read_csv(path, keep_default_na=False)
         with Path(path).open(newline="", encoding="utf-8") as file:
@@ -156,7 +156,7 @@ def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """The hex digest of the file at `path`."""
+    """Return the hex digest of the file at `path`."""
     total, found = path.stat().st_size, hashlib.new(algorithm)
     with (
         path.open("rb") as file,
@@ -178,7 +178,7 @@ def read_json(path: Path) -> dict:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Floats with six digits after the point: enough for probabilities, and the same bytes on every run."""
+    """Write floats with six digits after the point: enough for probabilities, and the same bytes on every run."""
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n")
 

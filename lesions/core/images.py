@@ -1,4 +1,4 @@
-"""Small images already in an array: resized."""
+"""Resize small images that are already in an array."""
 
 import numpy as np
 from PIL import Image
@@ -7,13 +7,13 @@ Size = tuple[int, int]  # height, width
 
 
 def squeezed(image: np.ndarray, size: Size) -> np.ndarray:
-    """uint8 H×W×3 at `size`: bicubic with antialiasing."""
+    """Resize uint8 H×W×3 to `size`: bicubic with antialiasing."""
     height, width = size
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resized(images: np.ndarray, size: Size) -> np.ndarray:
-    """uint8 N×H×W×3 at `size`; the same array where that is its size."""
+    """Resize uint8 N×H×W×3 to `size`; return the same array if it has that size."""
     if images.shape[1:3] == tuple(size):
         return images
     return np.array([squeezed(image, size) for image in images], np.uint8).reshape(-1, *size, 3)

@@ -1,4 +1,4 @@
-"""End this process when another one ends, so that nothing is left behind by what was killed."""
+"""End this process when another one ends, so that a killed program leaves no process behind."""
 
 import os
 import select
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def end_with_dvc() -> None:
-    """Kill this process when the DVC that runs it ends: else a killed DVC would leave it behind. Linux only.
+    """Kill this process when the DVC that runs it ends, however it ends. Linux only.
 
     DVC is the nearest ancestor that is not the shell which runs the stage's command.
     """

@@ -1,10 +1,9 @@
-"""A stage that was killed goes on where it was.
+"""Let a stage that was killed go on where it was.
 
-DVC deletes a stage's outputs before it runs the stage again, so what a run has reached lies outside of them, in
-.checkpoints/<stage>/<fingerprint>/ below the repository (also for `dvc exp run --temp`). The fingerprint is of all that
-decides the outputs: settings, inputs, sources, versions, device; what.json there says which. Under another fingerprint
-nothing is found, so a changed parameter never goes on from what another one left. A checkpoint only saves time: every
-stage makes the same bytes without it.
+DVC deletes a stage's outputs before it runs the stage again. So checkpoints lie elsewhere: in
+.checkpoints/<stage>/<fingerprint>/ below the repository (also for `dvc exp run --temp`). The fingerprint is a hash of
+all that decides the outputs: settings, inputs, sources, versions, device; what.json there lists them. A stage with a
+changed parameter has another fingerprint, so it never reads old checkpoints. Without them the bytes are the same.
 """
 
 import fcntl
@@ -25,8 +24,8 @@ from lesions.core.errors import InputError
 from lesions.core.files import digest, write_json
 
 STORE = Path(".checkpoints")
-EVERY = 60.0  # seconds of work that a kill may cost; LESIONS_CHECKPOINT_EVERY in the environment says otherwise
-SHARE = 50  # and at least so many times what writing the last checkpoint took
+EVERY = 60.0  # seconds between checkpoints, if LESIONS_CHECKPOINT_EVERY in the environment does not say otherwise
+SHARE = 50  # they are at least so many times as far apart as it took to write the last one
 WHAT, DONE = "what.json", "done"
 LIBRARIES = ("keras", "numpy", "segmentation_models_pytorch", "tensorflow", "timm", "torch", "torchvision")
 
@@ -47,7 +46,7 @@ class Run:
         return time.monotonic() >= self.next
 
     def save(self, write: Callable[[Path], None]) -> None:
-        """Call write(folder), which leaves each file there whole or not at all."""
+        """Call write(folder), which must write each file whole or not at all; set when the next is due."""
         start = time.monotonic()
         write(self.folder)
         end = time.monotonic()
@@ -56,10 +55,11 @@ class Run:
 
 @contextmanager
 def begin(stage: str, settings: Sequence[Any], inputs: Sequence[Path], device: str) -> Iterator[Run]:
-    """The run of `stage` with these settings and input files or folders on `device`; waits for one that is at it.
+    """Yield the run of `stage` with these settings and input files or folders on `device`.
 
-    Other fingerprints of the stage are removed. At a clean end what was saved is marked as done, and removed when DVC
-    has committed a stage since: until then a killed DVC would run this one again.
+    Waits for another process at the same run; removes the stage's other fingerprints. A run that ended cleanly is
+    marked done, and its checkpoints stay until DVC has written dvc.lock: a DVC that is killed before that runs the
+    stage again, which then starts from the end.
     """
     what = {
         "settings": to_jsonable_python(settings),
@@ -95,7 +95,7 @@ def saved(folder: Path) -> bool:
 
 
 def files(inputs: Sequence[Path]) -> list[Path]:
-    """The files among `inputs` and in its folders."""
+    """Return the files among `inputs` and in its folders."""
     found = (sorted(path.rglob("*")) if path.is_dir() else [path] for path in inputs)
     return [file for group in found for file in group if file.is_file()]
 
@@ -111,7 +111,7 @@ def sources() -> dict[str, str]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """`folder`, made if need be, held by this process alone; the lock ends with the process, however it ends."""
+    """Yield `folder`, made if need be, locked by this process; the lock ends with the process, however it ends."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -136,7 +136,7 @@ def same(folder: Path, handle: int) -> bool:
 
 
 def remove(folder: Path) -> bool:
-    """Remove a run's checkpoints unless a process is at it; returns whether it was."""
+    """Remove a run's checkpoints unless a process holds them; return whether they were removed."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,7 +149,7 @@ def remove(folder: Path) -> bool:
 
 
 def sweep(store: Path, lock: Path) -> None:
-    """Remove the checkpoints of runs that were done before DVC last wrote its lock."""
+    """Remove the checkpoints of runs that were done before DVC last wrote `lock`."""
     committed = lock.stat().st_mtime if lock.exists() else 0.0
     for done in list(store.glob(f"*/*/{DONE}")):
         if done.stat().st_mtime < committed and remove(done.parent):
@@ -157,7 +157,7 @@ def sweep(store: Path, lock: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove the stage's folder, and the store, once empty."""
+    """Remove the folder of the run's stage, and the store, if they are empty."""
     for parent in (folder.parent, folder.parent.parent):
         with suppress(OSError):
             parent.rmdir()

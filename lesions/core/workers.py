@@ -1,4 +1,4 @@
-"""One function over many jobs on all cores, the results in order, memory flat however many there are."""
+"""Run one function over many jobs on all cores; results come in order, and memory does not grow with their number."""
 
 import os
 from collections import deque
@@ -11,19 +11,19 @@ from typing import Any
 from lesions.core.errors import InputError
 from lesions.core.process import end_with
 
-AHEAD = 32  # jobs a process that may be under way or waiting to be taken
-making: Callable[[], Callable[[Any], Any]]  # a worker's, to be called with its first job
+AHEAD = 32  # jobs a process, begun or done, whose results have not been taken yet
+making: Callable[[], Callable[[Any], Any]]  # of a worker process: its `make`, which runs once
 
 
 def usable() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(make: Callable[[], Callable[[Any], Any]], jobs: Iterable, workers: int) -> Iterator:
-    """make()(job) of each job; make is called once in each of the `workers` processes, where it opens what it needs.
+    """Yield make()(job) for each job, in order. Each worker process calls make once, to open the files that it needs.
 
-    Raises InputError where the system kills one; they end with this process, however it ends.
+    Raises InputError if the system kills a worker. Workers end with this process, however it ends.
     """
     with ProcessPoolExecutor(workers, None, begin, (os.getpid(), make)) as pool:
         waiting: deque[Future] = deque()

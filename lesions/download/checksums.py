@@ -1,4 +1,4 @@
-"""Sizes and sha256 of what was downloaded: recorded at first sight in data/checksums.json, held to ever after.
+"""Record size and sha256 of each file that is downloaded, in data/checksums.json, which later downloads must match.
 
 The file is committed: {source: {"<year>/<file>": {"sha256": "...", "size": bytes}}}.
 """
@@ -30,7 +30,7 @@ def _valid(entry: object) -> bool:
 
 
 def read(path: Path) -> Records:
-    """Return all records, by source; none where there is no file yet."""
+    """Return all records, by source; none if there is no file yet. Raises InputError for a file of another form."""
     path = Path(path)
     if not path.exists():
         return {}
@@ -53,7 +53,7 @@ def read(path: Path) -> Records:
 
 
 def record(path: Path, source: str, found: dict[str, Checksum]) -> None:
-    """Add what was found to the records of `source`, keys sorted; stages side by side wait for each other."""
+    """Add `found` to the records of `source`, keys sorted, under a lock: stages may run side by side."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Say which pretrained weights are fetched, where files are kept, and which folders cannot be a source."""
+"""Define the section weights of params.yaml and where files are kept; refuse a source that is one of these folders."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from lesions.core.errors import InputError
 Weights = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], str]
 
 RAW = Path("data/raw")
-STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # one also for `dvc exp run --temp`
+STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # also of `dvc exp run --temp`
 
 
 def refuse_own(source: str, raw: Path = RAW) -> None:

@@ -1,7 +1,7 @@
-"""One file from the first place that has it: resumed where it broke off, retried, whole or not there.
+"""Fetch a file from the first place that has it: resume where it broke off, retry, leave it whole or not at all.
 
-It comes to its place in the store (lesions/download/store.py): `<file>.part` grows there, `<file>.json` says what the
-server called it, and the part becomes `<file>` when complete.
+`<file>.part` grows in the store (lesions/download/store.py), `<file>.json` notes the server's address, ETag, date and
+size, and the part becomes `<file>` when it is complete.
 """
 
 import os
@@ -20,18 +20,18 @@ from lesions.core.files import CHUNK, read_json, write_json
 from lesions.download import checksums
 from lesions.download.checksums import Checksum
 
-TRIES = 5  # in a row without a new byte; after them, the next place
-BLOCK = 1 << 16  # bytes a read; what a lost connection loses is less than one
+TRIES = 5  # in a row without a new byte, before the next place is tried
+BLOCK = 1 << 16  # bytes a read; a lost connection loses less than that
 TIMEOUT = (10, 60)  # seconds: to connect, between two reads
 RETRIED = (408, 425, 429)  # besides 5xx; any other refusal is final
 
 
 class _AbsentError(Exception):
-    """This place does not have the file, and asking again will not help."""
+    """An error of a place that does not have the file: asking again will not help."""
 
 
 class _BrokenError(Exception):
-    """This time it did not work."""
+    """An error that asking again may mend."""
 
 
 def is_url(place: str) -> bool:
@@ -47,7 +47,7 @@ def _note(path: Path) -> Path:
 
 
 def read_note(path: Path) -> dict:
-    """Return what is noted of the file at `path`, whole or partial; nothing where it is none of ours."""
+    """Return the note of the file at `path`, whole or partial; {} if there is none: then the file is none of ours."""
     try:
         return read_json(_note(path))
     except (FileNotFoundError, ValueError):
@@ -55,12 +55,12 @@ def read_note(path: Path) -> dict:
 
 
 def write_note(path: Path, **what: object) -> None:
-    """Add to what is noted of the file at `path`: its sha256 makes it one of ours."""
+    """Add `what` to the note of the file at `path`; with a sha256 there it is one of ours."""
     write_json(_note(path), {**read_note(path), **what})
 
 
 def discard(path: Path) -> None:
-    """Forget the file, whole or partial."""
+    """Remove the file, whole or partial, and its note."""
     for each in (path, _part(path), _note(path)):
         each.unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ def _require_space(folder: Path, size: int) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file; where the file system can, `target` shares its bytes until one of the two is changed."""
+    """Copy a file; if the file system can, `target` shares its bytes until one of the two is changed."""
     try:
         file = source.open("rb")
     except OSError as error:
@@ -97,7 +97,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _identity(url: str, response: requests.Response) -> dict:
-    """What tells this version of the file from another: a strong ETag, the date, the size."""
+    """Return what tells this version of the file from another: its address, a strong ETag, the date, the size."""
     etag = response.headers.get("ETag", "")
     size = response.headers.get("Content-Length", "")
     if response.status_code in (206, 416):
@@ -111,14 +111,14 @@ def _identity(url: str, response: requests.Response) -> dict:
 
 
 def _continues(response: requests.Response, now: dict, known: dict, start: int) -> bool:
-    """Whether a 206 is the rest of the very file of which `start` bytes are here."""
+    """Return whether a 206 is the rest of the very file of which `start` bytes are here."""
     first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     same = all(now[key] in (None, known.get(key)) for key in ("etag", "modified", "size"))
     return first is not None and int(first[1]) == start and same
 
 
 def _request(url: str, path: Path) -> None:
-    """One GET into the part, from where the last one stopped if the server still has the same file."""
+    """Write the answer to one GET into the part, from where the last one stopped if the server has the same file."""
     part, known = _part(path), read_note(path)
     validator = known.get("etag") or known.get("modified")
     start = part.stat().st_size if part.exists() and validator and known.get("url") == url else 0
@@ -156,7 +156,7 @@ def _request(url: str, path: Path) -> None:
 
 
 def _download(url: str, path: Path, sleep: Callable[[float], None]) -> None:
-    """Ask until it is all there; tries that bring nothing new are counted, with waits of 1, 2, 4 and 8 s."""
+    """Ask until all is there or TRIES in a row brought nothing new, with waits of 1, 2, 4 and 8 s in between."""
     tries, most = 0, 0
     while True:
         try:
@@ -179,7 +179,7 @@ def _download(url: str, path: Path, sleep: Callable[[float], None]) -> None:
 
 
 def whole(path: Path, recorded: Checksum | None = None) -> Checksum | None:
-    """Return what the file at `path` is if that is as recorded or, where nothing is recorded, as noted."""
+    """Return the checksum of the file at `path` if it equals the record or, without one, the note; else None."""
     expected = (recorded or read_note(path)).get("sha256")
     if expected is None or not path.exists():
         return None
@@ -188,19 +188,19 @@ def whole(path: Path, recorded: Checksum | None = None) -> Checksum | None:
 
 
 def fetch(places: Sequence[str], path: Path, sleep: Callable[[float], None] = time.sleep) -> Checksum:
-    """Bring the file to `path` from the first of `places`, URLs or local paths, that has it; return what it is.
+    """Bring the file to `path` from the first of `places`, URLs or local paths, that has it; return its checksum.
 
     Raises InputError naming every place and what was wrong there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     known, reasons = read_note(path), []
-    for place in sorted(places, key=lambda p: p != known.get("url")):  # first the one that a part came from
+    for place in sorted(places, key=lambda p: p != known.get("url")):  # first where a part came from
         try:
             if is_url(place):
                 _download(place, path, sleep)
             else:
-                _copy(Path(place), _part(path))  # no link: it is the user's
+                _copy(Path(place), _part(path))  # a copy: the file is the user's
         except _AbsentError as error:
             reasons.append(f"{place}: {error}")
             continue

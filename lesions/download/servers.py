@@ -1,4 +1,4 @@
-"""Say where the files of data.source are."""
+"""Find the places of data.source's files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ OFFICIAL = (
 
 
 def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return where the `wanted` files of data.source are, below <year>/, in order of preference."""
+    """Return the URLs or the folder below which <year>/ has the `wanted` files of data.source; the best comes first."""
     if source == "isic":
         return OFFICIAL
     if is_url(source):

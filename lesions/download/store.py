@@ -15,7 +15,7 @@ LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating sy
 
 
 def folder(source: str) -> Path:
-    """Return where the files of `source` are kept: under its name, or what of it can be read and a hash."""
+    """Return the folder of a source's files: its name; one with odd characters gets _ for them, and a hash behind."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", source)[:60]
     return STORE / (readable if readable == source else f"{readable}-{hashlib.sha1(source.encode()).hexdigest()[:8]}")
 
@@ -26,14 +26,14 @@ def holds(path: Path, file: str) -> bool:
 
 
 def link(kept: Path, target: Path) -> None:
-    """Make `target` a link to the file at `kept`: a hard one; to another disk a symbolic one.
+    """Make `target` a link to the file at `kept`: a hard link or, to another disk, a symbolic one.
 
-    A file system that has no links gets the file itself; `adopt` brings it back.
+    On a file system without links, the file itself is moved to `target`; `adopt` brings it back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(kept):
         return
-    if not kept.is_symlink():  # which leads to a user's file
+    if not kept.is_symlink():  # a link leads to the user's file
         kept.chmod(0o444)  # or what is written to the link would change the store
     for make_link in (target.hardlink_to, target.symlink_to):
         try:
@@ -46,7 +46,7 @@ def link(kept: Path, target: Path) -> None:
 
 
 def adopt(path: Path, kept: Path) -> None:
-    """Move the file at `path` into the store, without a copy; of a link to a file elsewhere, move the link."""
+    """Move the file at `path` into the store, without a copy; move a symbolic link itself, not the file behind it."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         kept.symlink_to(path.resolve())
@@ -56,7 +56,7 @@ def adopt(path: Path, kept: Path) -> None:
 
 
 def listed(raw: Path) -> dict[str, Path]:
-    """Return <year>/<file> → its path for what lies in `raw`, but for operating systems' litter."""
+    """Return {<year>/<file>: its path} for all files in `raw` but operating systems' litter."""
     found = {}
     for path in sorted(raw.rglob("*")):
         if LITTER.fullmatch(path.name) or (path.is_dir() and not path.is_symlink()):

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, and how their publishers vouch for them.
+"""Find where pretrained weights come from, and hold them to their publisher's hash.
 
     package:<name>/<file>         in an installed package of the Python index
     torchvision:<network>[.<tag>] ImageNet's first version, or the tag, from torchvision's server
@@ -6,8 +6,8 @@
     keras:resnet50                without its head, from Keras's server
     file:<path>                   a file of one's own: safetensors or a torch state dict
 
-torchvision puts the first eight hex digits of the sha256 in the file's name; Keras publishes an md5; pip holds a
-package to its hash. Whatever the kind, what is seen first is recorded and held to.
+torchvision puts the first eight hex digits of the sha256 in the file's name; Keras publishes an md5; pip checks a
+package's hash. Weights of every kind are recorded when they are first fetched, and must match the record later.
 """
 
 import re
@@ -39,7 +39,7 @@ def place(source: str) -> str:
 
 
 def file_name(source: str, place: str) -> str:
-    """Return the file's name at its publisher's; on the hub all have one, so there the network's."""
+    """Return the name that the file is kept under: its publisher's; of timm's, which share one, <network>.<tag>."""
     return f"{source.removeprefix('timm:')}.safetensors" if source.startswith("timm:") else Path(place).name
 
 

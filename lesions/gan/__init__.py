@@ -1,1 +1,1 @@
-"""Study B, in Keras: the DCGAN and the base model."""
+"""Build study B's networks in Keras: the DCGAN and the base model."""

@@ -1,1 +1,1 @@
-"""What the ISIC challenges define: names, splits, metrics."""
+"""Define names, splits and metrics as the ISIC challenges do."""

@@ -1,4 +1,4 @@
-"""Scores of classifiers and masks, equal to the official scorer's (tests/test_metrics.py holds them to it)."""
+"""Score classifiers and masks as the official scorer does (tests/test_metrics.py compares the two)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ TIE = -1
 
 
 def predicted(probabilities: np.ndarray) -> np.ndarray:
-    """int (N,): the class of the highest probability of float (N, C); a tie is no class (TIE), as officially scored."""
+    """Return the likeliest class, int (N,), of float (N, C); TIE for a tie, which the official scorer counts wrong."""
     best = probabilities.max(axis=1, keepdims=True)
     tie = (probabilities == best).sum(axis=1) != 1
     return np.where(tie, TIE, probabilities.argmax(axis=1))
@@ -17,7 +17,7 @@ def accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
 
 
 def balanced_accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
-    """BMA: the mean over classes of correct_c / n_c (study A, formula 4.2.1, printed upside down there).
+    """Return BMA: the mean over classes of correct_c / n_c (study A, formula 4.2.1, printed upside down there).
 
     Classes without an image are left out.
     """
@@ -25,12 +25,12 @@ def balanced_accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean cross-entropy in nats; probabilities (N, C) are kept off 0 by 1e-7."""
+    """Return the mean cross-entropy in nats; probabilities (N, C) below 1e-7 count as 1e-7."""
     return float(-np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-7, 1)).mean())
 
 
 def classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """loss, accuracy and bma of int (N,) against float (N, C)."""
+    """Return loss, accuracy and bma of true classes int (N,) and probabilities float (N, C)."""
     guess = predicted(probabilities)
     return {
         "loss": log_loss(truth, probabilities),
@@ -40,9 +40,9 @@ def classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
 
 
 def auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the area under the ROC curve of bool (N,) by float (N,): pairs that are ranked right, a tie counts half.
+    """Return the area under the ROC curve of bool (N,) by float (N,): the share of pairs ranked right, a tie as half.
 
-    As scikit-learn's, without its import, which takes longer than a stage of the sample has to spare.
+    It equals scikit-learn's, whose import would take much of the time of a short stage.
     """
     _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]
@@ -59,12 +59,12 @@ def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def jaccard(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Formula 4.2.2 of study A, image by image; two empty masks agree wholly."""
+    """Return the Jaccard index of each image (study A, formula 4.2.2); 1 for two empty masks."""
     return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
 def thresholded(jaccards: np.ndarray, threshold: float = 0.65) -> np.ndarray:
-    """The ranking score of ISIC 2018 Task 1: an image below the threshold counts 0."""
+    """Return `jaccards` with 0 for those below the threshold: ISIC 2018 Task 1 ranks by their mean."""
     return np.where(jaccards >= threshold, jaccards, 0.0)
 
 

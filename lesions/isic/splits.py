@@ -1,7 +1,7 @@
-"""Train, validation and test parts: stratified by class, grouped by lesion.
+"""Split images into train, validation and test parts, stratified by class and grouped by lesion.
 
-No lesion carries two labels, so the classes are dealt out one by one: lesions from the largest to the smallest, ties
-in a seeded random order, each to the part that it fills least. Images without a lesion id are lesions of their own.
+No lesion has two labels, so the classes are dealt out one by one: lesions from the largest to the smallest, ties in a
+seeded random order, each to the part that it fills least. An image without a lesion id is a lesion of its own.
 """
 
 import numpy as np
@@ -39,9 +39,9 @@ def deal(lesions: pd.Series, fractions: tuple[float, ...], rng: np.random.Genera
 
 
 def folds(table: pd.DataFrame, count: int, validation: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The columns cv0 … cv<count-1>: each image's role (train, val or test) when that fold is the test part.
+    """Return columns cv0 … cv<count-1>: each image's role (train, val or test) when that fold is the test part.
 
-    `validation` is the part of the remaining images that validates (study A: 12.5 %, so 70/10/20).
+    `validation` is the share of the other images that validates (study A: 12.5 %, so 70/10/20).
     Raises InputError for a class with fewer lesions than folds.
     """
     roles = pd.DataFrame("train", index=table.index, columns=[f"cv{k}" for k in range(count)])
@@ -62,9 +62,9 @@ def folds(table: pd.DataFrame, count: int, validation: float, rng: np.random.Gen
 
 
 def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random.Generator) -> pd.Series:
-    """Study A's balanced set: the four rarest classes as one, an equal number of images each (1,987 at full size).
+    """Return each image's role in study A's balanced set, '' for an image outside it.
 
-    A role for the chosen images, an empty string for the rest.
+    The four rarest classes are one, and all classes have as many images as the smallest (1,987 at full size).
     """
     merged = labels(table, "balanced")
     count = int(merged.value_counts().reindex(list(BALANCED_CLASSES), fill_value=0).min())
@@ -79,15 +79,15 @@ def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random
 
 
 def eighty(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
-    """Study E's 80/10/10: each image's role."""
+    """Return each image's role in study E's split, 80/10/10."""
     dealt = [deal(rows["lesion"], (0.8, 0.1, 0.1), rng) for _, rows in table.groupby("label", sort=True)]
     return pd.concat(dealt).reindex(table.index).map({0: "train", 1: "val", 2: "test"})
 
 
 def filled(roles: pd.Series, table: pd.DataFrame, donors: tuple[str, ...]) -> pd.Series:
-    """In a small set a class can miss a part, because the folds are dealt without regard to the source.
+    """Give a part that lacks a class the smallest lesion of that class, from the donor that has most lesions of it.
 
-    The part then gets the class's smallest lesion from that donor where it has most. At full size nothing moves.
+    Only small sets need it: folds are dealt over all of ISIC 2019, so a part can miss one of HAM's classes.
     """
     roles, merged = roles.copy(), labels(table, "ham")
     for label in HAM_CLASSES:
@@ -102,9 +102,9 @@ def filled(roles: pd.Series, table: pd.DataFrame, donors: tuple[str, ...]) -> pd
 
 
 def ham(table: pd.DataFrame, fold: int = 0) -> pd.Series:
-    """HAM10000, which is ISIC 2018 Task 3's training set: its images in the parts they have in cv0, '' for the rest.
+    """Return each image's role in HAM10000 (ISIC 2018 Task 3's training set): as in cv0, '' for an image outside it.
 
-    Folds 1 and on (study D's KFoldCrop): the same test part; what cv<fold> tests on validates, all else is train.
+    Folds from 1 on (study D's KFoldCrop) have the same test part; what cv<fold> tests on validates, all else is train.
     """
     roles = filled(table["cv0"].where(table["lesion"].str.startswith("HAM_"), ""), table, ("train", "val", "test"))
     if fold == 0:
@@ -114,19 +114,19 @@ def ham(table: pd.DataFrame, fold: int = 0) -> pd.Series:
 
 
 def classes(split: str) -> tuple[str, ...]:
-    return CLASSES_OF.get(split, CLASSES)  # of most, all eight
+    return CLASSES_OF.get(split, CLASSES)  # most splits have all eight
 
 
 def labels(table: pd.DataFrame, split: str) -> pd.Series:
-    """The class of each image under `split`, one of `classes(split)`."""
+    """Return the class of each image under `split`, one of `classes(split)`."""
     return table["label"].replace(MERGES.get(split, {}))
 
 
 def roles(table: pd.DataFrame, split: str) -> pd.Series:
-    """train, val, test or '' for each row of a sorted table.
+    """Return train, val, test or '' for each row of a sorted table.
 
-    standard: 70/10/20, which is fold 0 (study A's Tables 6.1 and 6.4 agree on it). holdout: the same test part,
-    all else train (study B's 80/20). balanced, eighty, ham, ham_1, ham_2: see there. cv<k>: fold k is the test part.
+    standard: 70/10/20, which is fold 0 (study A's Tables 6.1 and 6.4 agree on it). holdout: the same test part, all
+    else train (study B's 80/20). cv<k>: fold k is the test part. balanced, eighty, ham, ham_1, ham_2: functions above.
     melanoma (isic2017.csv, study C): the official training part is train, the official validation part val.
     """
     if split == "balanced":

@@ -63,9 +63,9 @@ def find(of: str, name: str) -> Network:
 
 
 def aligned(state: State, expected: State) -> State:
-    """Return `state` under the names of `expected`: where those differ, by its order, if its shapes are the same.
+    """Return `state` under the names of `expected`; if the names differ and the shapes do not, match them by order.
 
-    Packages of converted weights have names of their own. Counters of batches, which old files lack, become 0.
+    Packages of converted weights have other names. Counters of batches, which old files lack, become 0.
     """
     counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith("num_batches_tracked")}
     named = counters | state
@@ -85,7 +85,7 @@ def check(state: State, expected: State, where: str) -> None:
 
 
 def filled(network: Network, name: str, size: Size, weights: Path) -> nn.Module:
-    """Build the network with published weights; layers that only a variant or only its plain network has are left out.
+    """Build the network with published weights; skip layers that only a variant or only its plain network has.
 
     Raises InputError for weights that are not exactly those of the plain network.
     """
@@ -100,7 +100,7 @@ def filled(network: Network, name: str, size: Size, weights: Path) -> nn.Module:
         return model
     try:
         return network.load(size, state)
-    except Exception as error:  # whatever a filter of names, made for the right file, meets in a wrong one
+    except Exception as error:  # timm's filter of names can raise any error on a wrong file
         raise InputError(f"{where}: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -124,7 +124,7 @@ def put_dropout(model: nn.Module, p: float) -> None:
 
 @contextmanager
 def accepting(size: Size, name: str) -> Iterator[None]:
-    """Turn what a network says of images that it cannot take into one line."""
+    """Turn a network's error about images of that size into an InputError of one line."""
     try:
         yield
     except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError) as error:

@@ -1,6 +1,6 @@
 """Build any network of timm by its name, with or without a tag of its published weights.
 
-Mean, std and whether the image size is fixed are what timm's configuration says of that name, its first tag's without.
+Mean, std and whether the image size is fixed come from timm's configuration of the name; without a tag, of its first.
 Published weights are loaded as timm does it: old names mended, a transformer's positions fitted to the image size.
 """
 
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def fixed(name: str, size: Size) -> dict[str, Any]:
-    """Return what a network whose image size is fixed must be told."""
+    """Return the arguments that a network of a fixed image size needs; none for another."""
     settings = timm.get_pretrained_cfg(name)
     return {"img_size": size} if settings and settings.fixed_input_size else {}
 
@@ -33,13 +33,13 @@ def find(name: str) -> Network:
     def create(size: Size, **source: Any) -> nn.Module:
         model = timm.create_model(name, **fixed(name, size), **source)
         for patch in (module.patch_size for module in model.modules() if isinstance(module, PatchEmbed)):
-            if size[0] % patch[0] or size[1] % patch[1]:  # what is over would be left out
+            if size[0] % patch[0] or size[1] % patch[1]:  # the rest would be left out
                 raise ValueError(f"expected a multiple of its patch, {patch[0]}×{patch[1]}")
         return model
 
     def load(size: Size, state: State) -> nn.Module:
         model = create(size, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
-        vars(model)["pretrained_cfg"]["state_dict"] = None  # else held as long as the network
+        vars(model)["pretrained_cfg"]["state_dict"] = None  # or it stays in memory as long as the network
         return model
 
     return Network(

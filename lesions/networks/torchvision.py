@@ -10,7 +10,7 @@ from lesions.training.freezing import Head
 
 
 class AlexNet(torchvision.models.AlexNet):
-    """torchvision's, which needs 63 px: smaller images (the sample's) are enlarged to that."""
+    """torchvision's AlexNet, which needs 63 px: smaller images (the sample's) are enlarged to that."""
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < 63:
@@ -21,7 +21,7 @@ class AlexNet(torchvision.models.AlexNet):
 class ConcatPool(nn.Module):
     """Mean and maximum of each channel over its positions: B×C×H×W to B×2C.
 
-    The mean and amax of torch rather than its adaptive pools, whose gradients are not deterministic on CUDA.
+    It uses torch's mean and amax, because its adaptive pools have gradients that are not deterministic on CUDA.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def with_auxiliary(name: str) -> nn.Module:
 
 
 def without_auxiliary(name: str) -> nn.Module:
-    """Build the same without its auxiliary classifiers, so that it gives one set of logits in training too."""
+    """Build one of these without its auxiliary classifiers, so that it gives one set of logits in training too."""
     model = with_auxiliary(name)
     for part in ("aux_logits", "aux1", "aux2", "AuxLogits"):
         if hasattr(model, part):

@@ -1,1 +1,1 @@
-"""Make pictures from pictures: colour constancy, masks put to use, sheets."""
+"""Make pictures from pictures: colour constancy, applied masks, sheets."""

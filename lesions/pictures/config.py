@@ -1,4 +1,4 @@
-"""Say which colour methods are made of which sets, and what is done with masks."""
+"""Define the sections color_correct and masked of params.yaml."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from lesions.isic.names import Set
 
 
 class Illuminant(Section):
-    """max-RGB and gray world have no setting."""
+    """A method without settings: max-RGB or gray world."""
 
 
 class ShadesOfGray(Section):
@@ -23,7 +23,7 @@ class BenGraham(Section):
 
 
 class Methods(Section):
-    """A method that is not made has no key."""
+    """The methods that are run, and their settings."""
 
     max_rgb: Annotated[Illuminant, Field(default=None)]
     gray_world: Annotated[Illuminant, Field(default=None)]
@@ -37,7 +37,7 @@ class ColorCorrect(Section):
 
 
 class Masked(Section):
-    """What is done with the mask: grey or flat outside of it, or cropped to its box."""
+    """A set of masked images: grey or flat outside the mask, or cropped to its box."""
 
     set: Set
     style: Literal["grey", "flat", "crop"]
@@ -50,6 +50,6 @@ def set_of(images: str, masked: Mapping[str, Masked]) -> str:
 
 
 def size_of(images: str, chosen: Any) -> tuple[int, int]:
-    """Return height and width of an array of images, named as classifiers name it. `chosen`: has resize and masked."""
+    """Return height and width of an array of images, named as classifiers name it; `chosen` has resize and masked."""
     array = images.rpartition("/")[2] if images.startswith("resized/") else "classify"
     return chosen.resize[set_of(images, chosen.masked)].arrays[array].size

@@ -1,4 +1,4 @@
-"""Say where the archives come from, how they are sorted, and to which arrays they are resized."""
+"""Define the sections data, sort and resize of params.yaml."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,7 @@
-"""Photographs and masks: read from their archives, decoded whatever their mode, cropped, resized with antialiasing.
+"""Read photographs and masks from their archives, decode, crop and resize them.
 
-simplejpeg decodes to Pillow's very bytes, torch filters to within one level of Pillow's bicubic, both together in less
-than half the time (docs/results/bench.md); what simplejpeg finds odd is left to Pillow's judgement.
+simplejpeg decodes to the same bytes as Pillow, torch resizes to within one level of Pillow's bicubic, and both together
+take less than half the time (docs/results/bench.md). A JPEG that simplejpeg refuses goes to Pillow.
 """
 
 import io
@@ -22,13 +22,13 @@ from lesions.core.errors import InputError
 from lesions.core.images import Size
 from lesions.raw.config import Resize
 
-SMALLEST, LARGEST = 8, 1e8  # pixels of a side, of an image; ISIC's have up to 3e7
+SMALLEST, LARGEST = 8, 1e8  # pixels: of a side, of an image (ISIC's have up to 3e7)
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
 PILLOWS = (*BROKEN, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, Image.DecompressionBombError)
 
 
 def read(archive: zipfile.ZipFile, member: str) -> tuple[bytes, str]:
-    """A member's content and the name to blame it by. Raises InputError for a damaged one."""
+    """Return a member's content, and the name that errors give it. Raises InputError for a damaged one."""
     name = f"{archive.filename}: {member}"
     try:
         return archive.read(member), name
@@ -37,9 +37,9 @@ def read(archive: zipfile.ZipFile, member: str) -> tuple[bytes, str]:
 
 
 def opened(content: bytes) -> Image.Image:
-    """A JPEG or PNG by its header, no pixel decoded yet. Raises ValueError or an error of Pillow's."""
+    """Open a JPEG or PNG by its header; no pixel is decoded yet. Raises ValueError or an error of Pillow's."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told below
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error below
         image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))  # no other reader is worth its risk
     if min(image.size) < SMALLEST or image.width * image.height > LARGEST:
         raise ValueError(f"{image.width}×{image.height} pixels; a photograph has {SMALLEST} a side to {LARGEST:.0e}")
@@ -49,11 +49,11 @@ def opened(content: bytes) -> Image.Image:
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
-    """uint8 H×W×3 of a JPEG or PNG, whatever its name; CMYK, grey, palette, alpha (dropped) and 16 bits are converted.
+    """Return uint8 H×W×3 of a JPEG or PNG of any name, converted from CMYK, grey, palette, alpha (dropped) or 16 bits.
 
-    The pixels stay as they are stored, and an EXIF orientation is not applied: so ISIC's masks lie on them. Of a JPEG
-    with further pictures behind it (MPO) the first counts. Raises InputError naming the image if it cannot be read to
-    its end, is animated, or has fewer than SMALLEST or more than LARGEST pixels.
+    Pixels stay in the order in which they are stored; an EXIF orientation is not applied, as ISIC's masks fit the
+    stored order. Of a JPEG with several pictures (MPO) the first counts. Raises InputError naming the image if it
+    cannot be read to its end, is animated, or has fewer than SMALLEST or more than LARGEST pixels.
     """
     try:
         image = opened(content)
@@ -72,14 +72,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """uint8 H×W of uint8 H×W×3."""
+    """Return the grey levels, uint8 H×W, of uint8 H×W×3."""
     return np.asarray(Image.fromarray(image).convert("L"))
 
 
 def decode_mask(content: bytes, name: str, size: Size) -> np.ndarray:
-    """A mask file as uint8 H×W of 0 and 255, foreground > 128 as in the official scoring; `size` is its image's.
+    """Return a mask file as uint8 H×W of 0 and 255, foreground > 128 as in the official scoring; `size` is its image's.
 
-    Raises InputError for another size, and for a mask with nothing but levels up to 128, such as 0 and 1.
+    Raises InputError for another size, and for a mask whose brightest level is 1 to 128, such as one of 0 and 1.
     """
     mask = luma(decode(content, name))
     if mask.shape != size:
@@ -92,9 +92,9 @@ def decode_mask(content: bytes, name: str, size: Size) -> np.ndarray:
 
 
 def fit(image: np.ndarray, size: Size, how: str) -> np.ndarray:
-    """Bicubic with antialiasing: `squeeze` to height × width, or `crop`: of the centre, shorter side to fit.
+    """Resize uint8 H×W×3 or H×W to `size`, height × width: bicubic with antialiasing.
 
-    uint8 H×W×3 or H×W to the same at height × width.
+    how: `squeeze` takes the whole image; `crop` the largest centred part that has the aspect of `size`.
     """
     height, width = image.shape[:2]
     if how == "crop":
@@ -108,13 +108,13 @@ def fit(image: np.ndarray, size: Size, how: str) -> np.ndarray:
 
 
 def fit_mask(mask: np.ndarray, size: Size, how: str) -> np.ndarray:
-    """As `fit`, for a mask of 0 and 255: uint8 height×width of 0 and 1; a pixel is lesion if at least half of it is."""
+    """Resize a mask of 0 and 255, as `fit`, to uint8 height×width of 0 and 1 (at least half of the pixel is lesion)."""
     return (fit(mask, size, how) >= 128).astype(np.uint8)
 
 
 def prepare(image: np.ndarray, mask: np.ndarray | None, resize: Resize) -> dict[str, np.ndarray]:
-    """{array: uint8 height×width×3} of a decoded image for each array of `resize`, with crop_border of its lit box;
-    and {array_masks: uint8 height×width of 0 and 1} of its mask (0 and 255) if it has one."""
+    """Return {array: uint8 height×width×3} of a decoded image, or of its lit box if crop_border says so, for each array
+    of `resize`; if it has a mask (0 and 255), {array_masks: uint8 height×width of 0 and 1} too."""
     if resize.crop_border:
         left, top, right, bottom = lit_box(image)
         image = image[top:bottom, left:right]
@@ -126,7 +126,7 @@ def prepare(image: np.ndarray, mask: np.ndarray | None, resize: Resize) -> dict[
 
 
 def otsu(grey: np.ndarray) -> int:
-    """Otsu's threshold of a uint8 image: the level that separates two classes with the largest variance between."""
+    """Return Otsu's threshold of a uint8 image: the level that makes the variance between the two sides largest."""
     counts = np.bincount(grey.ravel(), minlength=256).astype(float)
     levels = np.arange(256)
     below, total = counts.cumsum(), counts.sum()
@@ -134,14 +134,14 @@ def otsu(grey: np.ndarray) -> int:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (sums[-1] * below - sums * total) ** 2 / (below * (total - below))
     between = np.where(np.isfinite(between), between, -1)
-    return int(np.flatnonzero(between == between.max()).mean())  # the middle of a gap
+    return int(np.flatnonzero(between == between.max()).mean())  # the middle, if several levels are as good
 
 
 def lit_box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) of the lit circle in an image with a black border, else the whole image.
+    """Return the box (left, top, right, bottom) of the lit circle in an image with a black border, else of all of it.
 
-    After the winner of ISIC 2019 (FACTS): threshold at 0.2 × Otsu, largest blob, its box less a margin of 10 %;
-    taken only where the mean outside is at most 0.3 of the mean inside.
+    As the winner of ISIC 2019 did: threshold at 0.2 × Otsu's, take the largest blob's box, and cut 10 % off each side.
+    The box counts only if the mean outside the blob is at most 0.3 of the mean inside.
     """
     whole = (0, 0, image.shape[1], image.shape[0])
     grey = luma(image)

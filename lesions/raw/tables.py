@@ -1,4 +1,4 @@
-"""The official CSVs, read into one table a set; every row is checked against the archive and the others."""
+"""Read the official CSVs into one table a set; check every row against the archive and the other tables."""
 
 import csv
 import io
@@ -12,17 +12,17 @@ from lesions.isic.names import CLASSES, DIAGNOSES, TWINS, canonical
 
 TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
-MISSING = ("nan", "na", "n/a", "none", "null")  # as other programs write a blank
+MISSING = ("nan", "na", "n/a", "none", "null")  # how other programs write a blank
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
-PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # another naming of the list of duplicates
+PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # other names in the list of duplicates
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The named columns of a CSV as strings, blanks as '', indexed by line; other columns, a BOM and blank lines pass.
+    """Return the named columns of a CSV as strings, indexed by line; other columns, a BOM and blank lines are ignored.
 
-    The first column has the images' names, with or without .jpg; the result calls it image. Raises InputError for a
-    line with more or fewer fields than the header, and a column that stands twice.
+    The first column has the images' names, with or without .jpg; the result calls it image. A blank field is ''. Raises
+    InputError for a line with more or fewer fields than the header, and a column that stands twice.
     """
     try:
         reader = csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8-sig"), newline=""), strict=True)
@@ -52,7 +52,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """As read_rows, of a table with one row an image. Raises InputError for an image that stands twice."""
+    """Read a table with one row an image, as `read_rows` does. Raises InputError for an image that stands twice."""
     table = read_rows(path, columns)
     ids = table["image"].map(canonical)
     for line in table.index[ids.duplicated()]:
@@ -61,7 +61,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The class columns of `table` as 0.0 and 1.0. Raises InputError for any other value."""
+    """Return the class columns of `table` as 0.0 and 1.0. Raises InputError for any other value."""
     scores = table[list(columns)].apply(pd.to_numeric, errors="coerce")
     for line in table.index[~scores.isin([0.0, 1.0]).all(axis=1)]:
         raise InputError(f"{path}: line {line} ({table['image'][line]}): expected 0.0 or 1.0 in each class column")
@@ -69,7 +69,7 @@ def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.D
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """The ground truth of 2019 as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
+    """Read 2019's ground truth as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
     table = read_csv(path, TRUTH_COLUMNS)
     scores = read_scores(path, table, TRUTH_COLUMNS[1:])
     chosen = scores.sum(axis=1)
@@ -84,7 +84,7 @@ def read_labels(path: Path) -> pd.DataFrame:
 
 
 def read_lesions(path: Path) -> pd.DataFrame:
-    """The metadata of 2019 as columns image, lesion; an image without lesion_id is a lesion of its own."""
+    """Read 2019's metadata as columns image, lesion; an image without lesion_id is a lesion of its own."""
     table = read_csv(path, METADATA_COLUMNS)
     for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
         raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
@@ -98,7 +98,7 @@ def read_lesions(path: Path) -> pd.DataFrame:
 
 
 def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFrame:
-    """Columns image, lesion, label, in the ground truth's order; `images` are the names in the archive.
+    """Read columns image, lesion, label of 2019, in the ground truth's order; `images` are the names in the archive.
 
     Raises InputError for a row without image, an image without row, and a lesion with two labels.
     """
@@ -115,10 +115,10 @@ def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFram
 
 
 def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
-    """The ground truth of 2017 Part 3 as columns image, label in 2019's terms, in its order.
+    """Read the ground truth of 2017 Part 3 as columns image, label (in 2019's terms), in its order.
 
-    A melanoma is MEL, a seborrheic keratosis BKL, and what is neither a naevus, NV; `images` are the names in the
-    archive. Raises InputError for a row with both labels, a row without image and an image without row.
+    A melanoma is MEL, a seborrheic keratosis BKL, any other image (a naevus) NV; `images` are the names in the archive.
+    Raises InputError for a row with both labels, a row without image and an image without row.
     """
     table = read_csv(truth, tuple(TRUTH_2017_COLUMNS)).rename(columns=TRUTH_2017_COLUMNS)
     agree(truth, table["image"], images, "the archive")
@@ -130,10 +130,10 @@ def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
 
 
 def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:
-    """Columns image, lesion, label, in the ground truth's order, of the images of 2020 that study E reads.
+    """Read columns image, lesion, label of the images of 2020 that study E uses, in the ground truth's order.
 
-    Their diagnosis is one of isic.DIAGNOSES, and they are not the second of a pair of duplicates; `images` are the
-    names in the archive. Raises InputError for a row without image, an image without row, and if none is left.
+    Their diagnosis is one of DIAGNOSES, and they are not the second of a pair of duplicates; `images` are the names in
+    the archive. Raises InputError for a row without image, an image without row, and if none is left.
     """
     table = read_csv(truth, TRUTH_2020_COLUMNS)
     agree(truth, table["image"], images, "the archive")
@@ -147,7 +147,7 @@ def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFr
 
 
 def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:
-    """Rows of `path` and `images` name the same images."""
+    """Raise InputError unless the rows of `path` and `images` name the same images."""
     rows, images = set(rows), set(images)
     for name in sorted(rows - images)[:1]:
         raise InputError(f"{path}: {len(rows - images)} rows without image in {where}, {name} the first; mend either")

@@ -1,4 +1,4 @@
-"""The official zips, read in place: proved sound before anything is read from them, and never extracted."""
+"""Open the official zips, prove that they are sound, and find files in them; nothing is extracted."""
 
 import re
 import stat
@@ -16,14 +16,14 @@ from lesions.isic.names import FOLDERS
 CHUNK = 1 << 20
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that ISIC uses; an LZMA header can ask for 4 GB of memory
-LARGEST = 1 << 28  # bytes of a member, packed or not: zipfile takes as much memory; the largest photograph has 20 MB
+LARGEST = 1 << 28  # bytes of a member, packed or not, as it is read into memory; the largest photograph has 20 MB
 RATIO, SLACK = 20, 1 << 24  # a sound archive of photographs unpacks to hardly more than its size
 TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
 
 
 def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
-    """What is wrong with a member's entry, if anything: it must be a plain file or folder inside one of `folders`."""
+    """Return what is wrong with a member's entry, or None: it must be a plain file or folder in one of `folders`."""
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name):
@@ -42,7 +42,7 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """The zip at `path`, open for reading. Raises InputError unless it is whole and every member's entry is sound."""
+    """Open the zip at `path` for reading. Raises InputError unless it is whole and every member's entry is sound."""
     path = Path(path)
     try:
         archive = zipfile.ZipFile(path)
@@ -80,10 +80,10 @@ def verify(path: Path) -> None:
 
 
 def members(path: Path, suffixes: Collection[str]) -> dict[str, str]:
-    """File name without extension -> member name, in order of the former, for the members with one of `suffixes`.
+    """Return {file name without extension: member name}, sorted, of the members that have one of `suffixes`.
 
-    Folders, licence texts and ISIC 2017's superpixel images are not among them. Raises InputError where two members
-    share a name, or there is none.
+    Folders, licence texts and ISIC 2017's superpixel images are left out. Raises InputError if two members share a
+    name, or if there is none.
     """
     found: dict[str, str] = {}
     with open_archive(path) as archive:

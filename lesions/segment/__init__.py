@@ -1,1 +1,1 @@
-"""Train and test networks with a mask at the end."""
+"""Train and test networks that predict a mask."""

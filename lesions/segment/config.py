@@ -1,4 +1,4 @@
-"""Say how the U-Nets are trained and what their masks are."""
+"""Define the sections segment, unet34 and predict_masks of params.yaml."""
 
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ class Segment(Optimisation):
 
 
 class Unet34(Section):
-    """Study D's segmentation; one fold a stage."""
+    """The settings of study D's segmentation; each fold is a stage."""
 
     decoder: str  # an architecture of segmentation-models-pytorch
     encoder: str  # one of its encoders, tu-<network of timm> among them

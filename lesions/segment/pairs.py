@@ -22,7 +22,7 @@ class Pairs:
     def __init__(
         self, array: Path, rows: dict[str, np.ndarray], count: int, device: torch.device, encoder: str
     ) -> None:
-        """`array`: the images' .npy, beside which <name>_masks.npy lies; both of `count` rows."""
+        """Open `array`, the images' .npy, and <name>_masks.npy beside it, both of `count` rows."""
         self.statistics = unet.statistics(encoder)
         self.pixels = read_array(array, count)
         self.truth = read_array(array.with_name(f"{array.stem}_masks.npy"), count)
@@ -63,7 +63,7 @@ def loss_of(name: str):
 
 
 def summary(loss: float, jaccards: np.ndarray, dices: np.ndarray) -> dict[str, float]:
-    """Return, for `dvc metrics`, the means over images; thresholded as on the leaderboard (0 below .65)."""
+    """Return what `dvc metrics` shows: means over images; thresholded: 0 below .65, as on the leaderboard."""
     ranking = metrics.thresholded(jaccards).mean()
     means = {"jaccard": jaccards.mean(), "jaccard_thresholded": ranking, "dice": dices.mean(), "loss": loss}
     return {name: round(float(value), 6) for name, value in means.items()}

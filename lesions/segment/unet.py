@@ -64,13 +64,13 @@ def build(decoder: str, encoder: str, *sizes: Size, weights: Path | None = None)
         told |= {"encoder_weights": True, "pretrained_cfg_overlay": {"state_dict": state}}
     try:
         model = smp.create_model(decoder, encoder, **told, in_channels=3, classes=1)
-    except Exception as error:  # smp's own words for a decoder that an encoder does not fit
+    except Exception as error:  # smp raises errors of many kinds where an encoder does not fit
         raise InputError(f"params.yaml: decoder {decoder} on encoder {encoder}: {str(error)[:200]}") from None
     if state and family == "torchvision":
         fill(model.encoder, state, f"{weights}: no weights that {encoder} takes")
     for size in (first, *others):
         try_out(model, size, f"decoder {decoder} on encoder {encoder}", (1, 1, *size))
-    vars(model)["statistics"] = statistics(encoder)  # no part of its state
+    vars(model)["statistics"] = statistics(encoder)  # not saved with its state
     return model
 
 
@@ -86,7 +86,7 @@ def published(encoder: str) -> Network:
 
 
 def fill(encoder: nn.Module, state: State, where: str) -> None:
-    """Fill one of smp's own encoders from its classifier. Raises InputError where it has other layers."""
+    """Fill one of smp's own encoders from its classifier's state. Raises InputError if that has other layers."""
     wanted = encoder.state_dict()
     kept = {name: value for name, value in state.items() if name in wanted}
     check(kept, wanted, where)
@@ -140,7 +140,7 @@ def overlaps(guess: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 def evaluate(
     model: nn.Module, images: Feed, masks: Feed, rows: np.ndarray, batch: int, loss_name: str, compute: Compute
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the mean loss, and jaccard and dice of each row, float (len(rows),). One transfer from the device."""
+    """Return the mean loss, and Jaccard and Dice of each row, float (len(rows),), in one transfer from the device."""
     losses: list[Tensor] = []
     counts: tuple[list[Tensor], list[Tensor]] = ([], [])
     for start in range(0, len(rows), batch):

@@ -1,1 +1,1 @@
-"""What a person runs beside the DAG."""
+"""Offer commands that a person runs beside the DAG."""

@@ -1,4 +1,4 @@
-"""Check all of params.yaml: each section by its schema, and what one section says of another.
+"""Check all of params.yaml: each section by its schema, and sections against each other.
 
 The DAG's first stage, `make settings` and `make doctor` call `load`. Names that code resolves (networks, augmentations,
 encoders) are checked where they are used, in the first lines of a stage.
@@ -51,7 +51,7 @@ class Params(Section):
     @model_validator(mode="before")
     @classmethod
     def complete_blocks(cls, raw: Any) -> Any:
-        """Complete each block of classifiers, and each recipe, by what lies below it."""
+        """Complete each block of classifiers by its recipe and by `train`, and each recipe by `train`."""
         if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("recipes", "classifiers")):
             return raw
         train, recipes = raw.get("train"), raw["recipes"]
@@ -60,7 +60,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def agree(self) -> "Params":
-        """Check that what one section says of another is true, and that the source is not what download fills."""
+        """Check sections against each other, and that data.source is not a folder that the stage download fills."""
         refuse_own(self.data.source)
         self.agree_on_pairs()
         self.agree_on_arrays()
@@ -74,7 +74,7 @@ class Params(Section):
         return self
 
     def agree_on_weights(self) -> None:
-        """Check that what a network starts from is fetched, or made by a block that fits."""
+        """Check that the weights a network starts from are fetched, or made by a block that fits."""
         wanted = {"segment": self.segment.weights, "unet34": self.unet34.weights, "base_model": self.base_model.weights}
         for name, block in self.classifiers.items():
             if block.weights.startswith("data/"):
@@ -102,7 +102,7 @@ class Params(Section):
         for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
             if array not in pairs:
                 raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
-        if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py places other crops in what the U-Net learnt on
+        if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py relies on a U-Net of whole pictures
             raise ValueError(
                 "resize.isic2018.arrays.segment.fit: expected squeeze: masks need a U-Net of whole pictures"
             )
@@ -115,7 +115,7 @@ class Params(Section):
         return resized | color | {f"masked/{name}" for name in self.masked}
 
     def agree_on_arrays(self) -> None:
-        """Check that what a stage reads is made by another."""
+        """Check that each array of images that a stage reads is made by another stage."""
         classify = {name for name, one in self.resize.items() if "classify" in one.arrays}
         for place, sets in (("predict_masks", self.predict_masks.sets), ("color_correct", self.color_correct.sets)):
             for of in sets:
@@ -191,7 +191,7 @@ class Params(Section):
 
 
 def chosen(params: Params) -> Chosen:
-    """Return what stage compare is told of params.yaml."""
+    """Return the part of params.yaml that the stage compare reads."""
     return Chosen(
         source=params.data.source, **{key: getattr(params, key) for key in Chosen.model_fields.keys() - {"source"}}
     )

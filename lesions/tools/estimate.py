@@ -89,11 +89,9 @@ def parts(split: str, images: float) -> dict[str, float]:
 def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
     """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
     here, extra = parts(block.split, count[block.set]), chosen.augment_gan.images * (block.generated != "none")
-    there = here["train"] + extra
-    if block.sampler == "balanced":
-        seen = block.epoch_images or there * (1.0 if block.split == "balanced" else OVERSAMPLED[block.set])
-    else:
-        seen = min(block.epoch_images or there, there)
+    oversampled = block.sampler == "balanced" and block.split != "balanced"
+    often = OVERSAMPLED[block.set] if oversampled else 1.0
+    seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
     predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)

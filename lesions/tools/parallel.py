@@ -3,11 +3,11 @@
     python -m lesions.tools.parallel                      # all that changed, as many at once as there are cores or GPUs
     python -m lesions.tools.parallel --jobs 2 compare     # these stages and what they depend on, two at once
 
-A stage is reproduced by DVC's own code in a child process, begun when those that it depends on are done. What it says
-goes to runs/parallel/<stage>.log. Where there are several GPUs each stage is given one. A stage that fails ends the run
-as it ends `dvc repro`: what runs is let finish, no other begins; with --keep-going only what depends on it does not.
-Ctrl-C and SIGTERM end all; run it again to go on. compute.threads of params.yaml is a stage's own share of the cores,
-because results depend on it: how many run at once changes no byte.
+DVC's own code reproduces each stage in a child process, which begins when those that it depends on are done. What it
+says goes to runs/parallel/<stage>.log. If there are several GPUs, each stage gets one. As in `dvc repro`, after a
+failure the running stages finish and no other begins; with --keep-going all begin that do not depend on the failed one.
+Ctrl-C and SIGTERM end all; run it again to go on. Results depend on compute.threads of params.yaml, each stage's share
+of the cores, but not on how many stages run at once.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def plan(repo: Repo, targets: list[str]) -> tuple[list[str], Graph]:
 
 
 def to_run(order: list[str], graph: Graph, changed: set[str]) -> Graph:
-    """Return the part of `graph` that has changed or depends on what has, `order` being one of all its stages."""
+    """Return the part of `graph` that has changed or depends on it; `order` has all stages, dependencies first."""
     found: Graph = {}
     for name in order:
         needed = graph[name] & found.keys()
@@ -135,7 +135,7 @@ def begin(stage: PipelineStage, gpu: str | None) -> Job:
 
 
 def lock_up(repo: Repo, order: list[str], done: list[str]) -> None:
-    """Put the entries of `done` into dvc.lock, all of it in `order`; what is not in it keeps its place behind."""
+    """Put the entries of `done` into dvc.lock and sort it by `order`; stages that are not in `order` come last."""
     new = {name: read_json(entry_of(name))[name] for name in done if entry_of(name).exists()}
     if not new:
         return
@@ -149,10 +149,10 @@ def lock_up(repo: Repo, order: list[str], done: list[str]) -> None:
 
 
 def end(repo: Repo, jobs: list[Job]) -> None:
-    """End children and their stages. Under DVC's lock none is just writing; a stage's command runs outside of it."""
+    """End all children and the stages that they run; hold DVC's lock meanwhile, so that none is cut off in writing."""
     if not jobs:
         return
-    with suppress(LockError):  # tried for seconds
+    with suppress(LockError):  # after seconds of trying
         repo.lock.lock()
     try:
         left = [job.pid for job in jobs]
@@ -176,7 +176,7 @@ def ended(pid: int) -> tuple[bool, int]:
 
 
 class Runner:
-    """The stages of `graph`, at most `jobs` at once. say(line): told of each."""
+    """A run of the stages of `graph`, at most `jobs` at once. say(line) is told when one begins and ends."""
 
     def __init__(self, repo: Repo, order: list[str], graph: Graph, jobs: int, say: Callable[[str], None]) -> None:
         self.repo, self.order, self.graph, self.jobs, self.say = repo, order, graph, jobs, say
@@ -190,7 +190,7 @@ class Runner:
         sorter.prepare()
         place, ready = {name: number for number, name in enumerate(self.graph)}, list[str]()
         LOGS.mkdir(parents=True, exist_ok=True)
-        tqdm.monitor_interval = 0  # no thread that a fork could catch with a lock
+        tqdm.monitor_interval = 0  # no thread of tqdm's: a fork could copy its lock held
         with tqdm(total=len(self.graph), desc="stages", unit="stage") as progress:
             try:
                 while True:
@@ -217,7 +217,7 @@ class Runner:
         self.running[name] = begin(self.stages[name], gpu)
 
     def reap(self) -> list[str]:
-        """Return the stages that have ended since."""
+        """Return the stages that have ended since the last call."""
         found = []
         for name, job in list(self.running.items()):
             gone, code = ended(job.pid)

@@ -1,12 +1,12 @@
-"""Run every stage once more, alone: the same bytes from what dvc.yaml declares for it, and from nothing else.
+"""Run every stage once more, alone: what dvc.yaml declares for it, and nothing else, must give the same bytes.
 
     python -m lesions.tools.verify                     # all stages, in the order of the DAG
     python -m lesions.tools.verify sort train@e_m0     # these
 
-Each stage runs in an empty folder that is given its dependencies, with no network (where the system lets a user cut it
-off), another seed of Python's hashes and another time zone; params.yaml is whole there, but a key that dvc.yaml does
-not declare for the stage cannot be read. What it writes is held, file by file, to what lies here, so `dvc repro` comes
-first. A stage that fails or writes other bytes is named, with the first file that differs, and ends the run.
+Each stage runs in a folder that has its dependencies alone, without network (if the system lets a user cut it off),
+with another seed of Python's hashes and another time zone; params.yaml is whole there, but a key that dvc.yaml does not
+declare for the stage cannot be read. The outputs are compared, file by file, with those here, so run `dvc repro` first.
+A stage that fails or writes other bytes ends the run and is named, with the first file that differs.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def in_order(repo: Repo, names: list[str]) -> list[PipelineStage]:
 
 
 def declared(stage: PipelineStage) -> tuple[list[str], list[str], list[str]]:
-    """Return files and folders that it depends on, parameters, outputs."""
+    """Return the files and folders that a stage depends on, its parameters, and its outputs."""
     root, keys, files = Path(stage.repo.root_dir), [], []
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
@@ -65,13 +65,13 @@ def place(files: list[str], folder: Path) -> None:
 
 
 def cut_off() -> list[str]:
-    """Return the command before a command that takes its network away; none where that is not allowed."""
+    """Return the words that, put before a command, cut off its network; none if that is not allowed."""
     there = shutil.which(NO_NETWORK[0])
     return NO_NETWORK if there and subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode == 0 else []
 
 
 def again(stage: PipelineStage, folder: Path, prefix: list[str]) -> None:
-    """Run the stage in `folder`. Raises InputError with the last line of what it says if it fails."""
+    """Run the stage in `folder`. Raises InputError with its last line on stderr if it fails."""
     files, keys, _ = declared(stage)
     place([*files, *(name for name in ALWAYS if name not in files)], folder)
     changed = {"LESIONS_DECLARED": " ".join(keys), "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "TQDM_DISABLE": "1"}
@@ -84,7 +84,7 @@ def again(stage: PipelineStage, folder: Path, prefix: list[str]) -> None:
 
 
 def first_difference(outs: list[str], folder: Path) -> str | None:
-    """Return the first file of `outs` that is not the same here and in `folder`."""
+    """Return the first file of `outs` that is not the same here and in `folder`, or None."""
     for out in outs:
         names = {
             str(path.relative_to(root))

@@ -1,1 +1,1 @@
-"""Train: the one loop, its checkpoints, schedules and freezing."""
+"""Train networks: the loop, its checkpoints, schedules and freezing."""

@@ -16,13 +16,16 @@ Best = dict[str, tuple[int, State]]  # for each kept metric, the epoch and the s
 
 
 def save(folder: Path, best: Best) -> None:
-    """Write <folder>/<metric>.pt for each of {metric: (epoch, state)}; DVC's cache stores equal ones once."""
+    """Write each metric's best state to <folder>/<metric>.pt; equal states get equal bytes, which DVC keeps once."""
     with replacing_folder(folder) as part:
         first: dict[int, Path] = {}
         for metric, (epoch, state) in best.items():
             path = part / f"{metric}.pt"
             if epoch in first:
-                shutil.copyfile(first[epoch], path)
+                try:
+                    path.hardlink_to(first[epoch])
+                except OSError:  # a file system without links
+                    shutil.copyfile(first[epoch], path)
             else:
                 write(path, state)
                 first[epoch] = path
@@ -36,7 +39,7 @@ def save_one(path: Path, state: dict) -> None:
 def write(path: Path, state: dict) -> None:
     try:
         torch.save(state, path)
-    except RuntimeError as error:  # torch's writer does not say why: a full disk is all that stops it
+    except RuntimeError as error:  # torch does not say why; hardly anything but a full disk stops it
         raise InputError(
             f"{path}: not written: {str(error)[:200]}; is the disk full? make room and run again"
         ) from None
@@ -62,7 +65,7 @@ def load(path: Path) -> State:
 
 
 def save_position(folder: Path, position: dict, best: Best) -> None:
-    """Write where a training is, and its best states so far: each of them written once."""
+    """Write the position of a training and its best states so far, each state once."""
     for epoch, state in best.values():
         path = folder / f"best-{epoch}.pt"
         if not path.exists():
@@ -75,7 +78,7 @@ def save_position(folder: Path, position: dict, best: Best) -> None:
 
 
 def load_position(folder: Path) -> tuple[dict, Best] | None:
-    """Return what save_position left in `folder`; None where there is nothing, or nothing that can be read."""
+    """Return what save_position wrote into `folder`; None if there is nothing, or nothing that can be read."""
     if not (folder / "position.pt").exists():
         return None
     try:
@@ -89,7 +92,7 @@ def load_position(folder: Path) -> tuple[dict, Best] | None:
 
 
 def load_into(model: nn.Module, path: Path) -> None:
-    """Fill `model` from the state dict at `path`. Raises InputError for one that is not exactly of this network."""
+    """Fill `model` from the state dict at `path`. Raises InputError for another network's."""
     try:
         model.load_state_dict(load(path))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Say on what a training runs, and what every training loop is told."""
+"""Define the section compute of params.yaml, and the settings that every training has."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ class Compute(Section):
 
 
 class Phase(Section):
-    """A part of a training: how long, how fast, and what learns (all_but_norm: batch normalisation stays as it is)."""
+    """A part of a training: length, rate, and what learns (all_but_norm: all but the body's batch normalisation)."""
 
     epochs: Count
     lr: Rate
@@ -24,7 +24,7 @@ class Phase(Section):
 
 
 class Optimisation(Section):
-    """What every training loop is told. cycles: of the schedule `restarts`; phases: in place of epochs and lr."""
+    """The settings of a training. cycles: of the schedule `restarts`; phases: in place of epochs and lr."""
 
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
@@ -39,5 +39,5 @@ class Optimisation(Section):
 
     @property
     def all_phases(self) -> tuple[Phase, ...]:
-        """Return the phases; without any, one in which all learns."""
+        """Return the phases; if there are none, one in which all layers learn."""
         return self.phases or (Phase(epochs=self.epochs, lr=self.lr, train="all"),)

@@ -1,4 +1,4 @@
-"""Say which parameters are trained: the new head first, then all, or all but the body's batch normalisation.
+"""Choose which parameters are trained: the new head first, then all, or all but the body's batch normalisation.
 
 Studies C (section 4.2.2) and D (section II-D). The body is what ImageNet's weights fill, α of ARL included.
 """
@@ -12,21 +12,19 @@ Train = Literal["head", "all", "all_but_norm"]
 
 
 class Head(nn.Sequential):
-    """Mark layers in place of the ImageNet head, where they are more than one layer."""
+    """A new head of several layers; its type tells `head_of` which layers those are."""
 
 
 def own_heads(model: nn.Module) -> list[nn.Module]:
-    """Return what a network itself calls its classifier (timm's interface): several where it averages their logits.
-
-    Empty for a network that does not say.
-    """
+    """Return what a network itself calls its classifier (timm's interface); several if it averages their logits, none
+    if it does not say."""
     found: Any = getattr(model, "get_classifier", tuple)()
     found = found if isinstance(found, tuple | list) else (found,)
     return [head for each in found for head in (each if isinstance(each, nn.ModuleList) else (each,))]
 
 
 def last_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Return the layers that give the logits, by name: the last linear one of each head, or else convolution."""
+    """Return the layers that give the logits, by name: each head's last linear layer or, without one, convolution."""
     found: list[nn.Linear | nn.Conv2d] = []
     for head in own_heads(model) or [model]:
         for kind in (nn.Linear, nn.Conv2d):
@@ -51,9 +49,9 @@ def body_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def freeze(model: nn.Module, train: Train) -> None:
-    """Say which parameters an optimizer made after this may move.
+    """Freeze all but the head (head), nothing (all), or the body's batch normalisation (all_but_norm, study D).
 
-    all_but_norm: study D keeps frozen, of what was frozen, batch normalisation; the head never was.
+    Call this before the optimizer is made.
     """
     model.requires_grad_(train != "head")
     if train == "head":
@@ -64,7 +62,7 @@ def freeze(model: nn.Module, train: Train) -> None:
 
 
 def norms_to_eval(model: nn.Module) -> None:
-    """Let frozen batch normalisation use its running statistics and keep them. Call it after each model.train()."""
+    """Let frozen batch normalisation use and keep its running statistics. Call this after each model.train()."""
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
             module.eval()

@@ -1,6 +1,6 @@
-"""The one training loop: epochs of batches, validation after each, and the best states kept.
+"""Train a network: epochs of batches, validation after each, and the best states kept.
 
-What is trained, on which batches and how it is validated are given; classifiers and the U-Net share it.
+The network, its batches and its validation are given, so classifiers and U-Nets share this loop.
 """
 
 import os
@@ -33,7 +33,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @dataclass
 class Fit:
-    """history: one row an epoch. best: for each kept metric, the epoch and the state (on the CPU) that had it best."""
+    """A finished training. history: a row an epoch. best: each kept metric's best epoch and state (on the CPU)."""
 
     history: pd.DataFrame
     best: checkpoints.Best
@@ -72,16 +72,16 @@ def prepare(compute: Compute, seed: int) -> torch.device:
 
 
 def device_name(compute: Compute) -> str:
-    """The model of the GPU, or cpu."""
+    """Return the model of the GPU, or cpu."""
     return torch.cuda.get_device_name() if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
 class Switches:
-    """What makes a step faster; benchmarks/step.py measures each.
+    """The options that make a step faster; benchmarks/step.py measures each.
 
-    channels_last: weights and images in memory. fused: an optimizer that goes over weights and moments once. amp:
-    bfloat16 autocast. compile: torch.compile.
+    channels_last: the order of weights and images in memory. fused: an optimizer that goes over weights and moments
+    once. amp: bfloat16 autocast. compile: torch.compile.
     """
 
     channels_last: bool = False
@@ -98,7 +98,7 @@ class Switches:
 
 
 def switches(compute: Compute, device: torch.device) -> Switches:
-    """Return what `compute` asks for: amp and compile on CUDA only, the others everywhere."""
+    """Return the switches that `compute` asks for: amp and compile on CUDA only, the others everywhere."""
     cuda = device.type == "cuda"
     return Switches(channels_last=True, fused=True, amp=compute.amp and cuda, compile=compute.compile and cuda)
 
@@ -111,7 +111,7 @@ def optimizer_for(model: nn.Module, recipe: Optimisation, lr: float, fused: bool
 
 
 def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.ndarray | None = None, images: int = 0):
-    """Batches of indices below `count`: shuffled, or drawn by `weights` with replacement; `images` an epoch (0: all).
+    """Return batches of indices below `count`, `images` in all (0: count): shuffled, or drawn by weight with repeats.
 
     A last batch of one image is dropped: batch normalisation cannot train on it.
     """
@@ -124,7 +124,7 @@ def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.nd
 
 
 def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
-    """What augments one batch is drawn from: of the batch's place alone, so that a training can start at any."""
+    """Return the generator that augments one batch; seed, epoch and step alone decide it, also after a resumption."""
     drawn = np.random.default_rng([seed, epoch, step]).integers(2**62)
     return torch.Generator().manual_seed(int(drawn))
 
@@ -150,8 +150,8 @@ def fit(
     loss_of(outputs, targets): a scalar. validate(model): metrics by name, of which `keep` says whose best states to
     keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
     too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
-    go, under `name`, and where a killed training goes on from; it ends as if it had not been. Raises InputError if the
-    loss or a weight is no longer finite.
+    go, under `name`; a killed training goes on from there and ends with the same states. Raises InputError if the loss
+    or a weight is no longer finite.
     """
     model.to(device).to(memory_format=switches.layout)
     step_model = cast(nn.Module, torch.compile(model)) if switches.compile else model
@@ -166,7 +166,7 @@ def fit(
             position |= {of: state() for of, state in states.items()}
             run.save(lambda folder: checkpoints.save_position(folder / name, position, best))
 
-    last = 0  # epoch of the phase
+    last = 0  # the last epoch of the phase
     for phase in recipe.all_phases:
         first, last = last + 1, last + phase.epochs
         if at.epoch > last:
@@ -178,7 +178,7 @@ def fit(
             steps, stream = batches(at.epoch, at.step)
             if schedule is None:
                 schedule = schedule_for(optimizer, recipe.schedule, steps * phase.epochs, recipe.cycles)
-                if at.step:  # checkpoints are taken within an epoch, after a step
+                if at.step:  # resumed: checkpoints are written after a step
                     optimizer.load_state_dict(held["optimizer"])
                     schedule.load_state_dict(held["schedule"])
             train_epoch(step_model, stream, loss_of, optimizer, schedule, switches, device, at, save_if_due)
@@ -192,7 +192,7 @@ def fit(
             progress.update()
             progress.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
     at.epoch = total + 1
-    save_if_due()  # else the last one is near enough
+    save_if_due()  # if not, the last checkpoint is near enough
     log.close()
     progress.close()
     return Fit(pd.DataFrame(at.rows), best)
@@ -201,9 +201,9 @@ def fit(
 def resumed(
     model: nn.Module, device: torch.device, name: str, run: resume.Run | None
 ) -> tuple[Position, checkpoints.Best, dict]:
-    """Put a killed training's state into `model` and return where it was, its best states, and all that was saved.
+    """Put a killed training's state into `model`; return its position, its best states, and all that was saved.
 
-    Where nothing was, return the beginning, and remove the TensorBoard log of an earlier run.
+    If nothing was saved, return the first position, and remove the TensorBoard log of an earlier run.
     """
     found = checkpoints.load_position(run.folder / name) if run else None
     held, best = found or ({}, {})
@@ -255,7 +255,7 @@ def validated(model: nn.Module, at: Position, validate: Callable, name: str) -> 
 def keep_best(
     model: nn.Module, row: dict[str, float], keep: tuple[str, ...], at: Position, best: checkpoints.Best, snapshot: bool
 ) -> None:
-    """Put the model's state into `best` under each metric of `keep` that the row improves, and as a snapshot if so."""
+    """Put the model's state into `best` under each metric of `keep` that `row` improves, and as a snapshot if asked."""
     better = [m for m in keep if m not in best or improves(m, row[f"val_{m}"], at.values[m])]
     at.values |= {m: row[f"val_{m}"] for m in better}
     if snapshot:
@@ -267,7 +267,7 @@ def keep_best(
 
 
 def random_state() -> dict[str, Tensor]:
-    """torch's, from which dropout is drawn; nothing in a training draws from Python's or numpy's own."""
+    """Return torch's random state, which dropout draws from. A training uses no other global random state."""
     state = {"cpu": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 

@@ -1,8 +1,8 @@
-"""The learning-rate range test (Smith, arXiv 1506.01186): train a little while the rate grows, and see where it learns.
+"""Find a learning rate by the range test (Smith, arXiv 1506.01186): train while the rate grows, see where loss falls.
 
 Study D, II-D, takes it from fastai, whose values are used here: from 1e-7 to 10 in 100 steps of equal ratio, losses
-smoothed by .98, the end when they reach four times their best. The study's text says that the rate grows linearly; in
-fastai's code, which it used, it grows exponentially, and so it does here.
+smoothed by .98, an end when they reach four times their best. The study's text says that the rate grows linearly; in
+fastai's code, which the study used, it grows exponentially, and so it does here.
 """
 
 import copy
@@ -22,7 +22,7 @@ from lesions.training.loop import Batches, optimizer_for, switches
 
 SMOOTHING = 0.98
 DIVERGED = 4  # times the best smoothed loss
-SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps where slopes are not looked at: few values yet; about to diverge
+SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps whose slopes do not count: too few values; about to diverge
 
 
 def find(
@@ -36,11 +36,11 @@ def find(
     lr_max: float = 10.0,
     steps: int = 100,
 ) -> tuple[pd.DataFrame, float]:
-    """A row a step (lr, loss, smoothed), and the suggested rate.
+    """Return a row a step (lr, loss, smoothed), and the suggested rate.
 
-    `model` is on `device`; what of it is frozen stays as it is. batches(): the (inputs, targets) of an epoch, called
-    again until the steps are done. The optimizer is the recipe's, and gone afterwards; the model's state and torch's
-    random state are then what they were before, bit for bit.
+    `model` is on `device`; its frozen parameters stay frozen. batches(): the (inputs, targets) of an epoch, called
+    again until the steps are done. The recipe's optimizer is made for this test alone. Afterwards the model's state and
+    torch's random state are what they were before, bit for bit.
     """
     before, modes = copy.deepcopy(model.state_dict()), [(module, module.training) for module in model.modules()]
     try:
@@ -56,7 +56,7 @@ def find(
 
 
 def trial(model, recipe, compute, device, batches, loss_of, rates: np.ndarray) -> list[tuple[float, float, float]]:
-    """A step at each rate: (lr, loss, smoothed loss), until it diverges or the rates are through."""
+    """Take a step at each rate until the loss diverges; return (lr, loss, smoothed loss) of each."""
     model.train()
     norms_to_eval(model)
     optimizer = optimizer_for(model, recipe, rates[0])
@@ -85,9 +85,9 @@ def endless(batches: Callable[[], Batches]) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def suggestion(table: pd.DataFrame, steps: int) -> float:
-    """The rate at which the smoothed loss falls most steeply along log(lr), fastai's suggestion.
+    """Return the rate at which the smoothed loss falls most steeply along log(lr), which is fastai's suggestion.
 
-    The other common rule is a tenth of the rate at its minimum. Raises InputError if the loss diverged early.
+    The other common rule is a tenth of the rate at the minimum. Raises InputError if the loss diverged early.
     """
     start, end = int(SKIP_START * steps), len(table) - int(SKIP_END * steps)
     if end - start < 2:
@@ -100,7 +100,7 @@ def suggestion(table: pd.DataFrame, steps: int) -> float:
 
 
 def figure(table: pd.DataFrame, suggested: float) -> Figure:
-    """The losses over the rate, with the suggestion marked."""
+    """Draw the losses over the rate, with the suggestion marked."""
     drawing = Figure(figsize=(6, 3.8), layout="constrained")
     axis = drawing.subplots()
     axis.plot(table["lr"], table["loss"], color="#BBBBBB", lw=1, label="loss")

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, stepped once a batch; each starts from the rates that the optimizer's groups were given.
+"""Make learning-rate schedules, stepped once a batch; each starts from the rates that the optimizer's groups have.
 
 none      η
 step      η, and a fifth of it after three quarters of the steps (study E, whose text gives no numbers; its author's
@@ -26,7 +26,7 @@ DROP_AFTER, DROP_TO = 0.75, 0.2
 
 
 def cycle_ends(total: int, cycles: int) -> list[int]:
-    """After how many of `total` epochs (or steps) each of `cycles` equal cycles ends; there a snapshot is taken.
+    """Return after how many of `total` epochs (or steps) each of `cycles` equal cycles ends, where snapshots are taken.
 
     Raises InputError if they cannot be equal.
     """
@@ -36,7 +36,7 @@ def cycle_ends(total: int, cycles: int) -> list[int]:
 
 
 def schedule_for(optimizer: Optimizer, name: str, steps: int, cycles: int = 1) -> LRScheduler:
-    """The schedule `name` of NAMES over `steps` batches in all; `cycles` is for restarts."""
+    """Return the schedule `name` of NAMES over `steps` batches in all; `cycles` is for restarts."""
     if name == "step":
         return MultiStepLR(optimizer, milestones=[round(DROP_AFTER * steps)], gamma=DROP_TO)
     if name == "cosine":
