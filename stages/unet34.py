@@ -53,9 +53,9 @@ def grow(
     curve, rate = range_test.find(
         model, recipe, compute, device, lambda: pairs.batches(recipe, 0)[1], loss, steps=setting.range_steps
     )
-    leg = Phase(epochs=phase.epochs, lr=rate, train=phase.train)
+    at_rate = Phase(epochs=phase.epochs, lr=rate, train=phase.train)
     found = loop.fit(
-        model, recipe.model_copy(update={"phases": (leg,)}), loop.switches(compute, device), device,
+        model, recipe.model_copy(update={"phases": (at_rate,)}), loop.switches(compute, device), device,
         batches=partial(pairs.batches, recipe), loss_of=loss, keep=CHECKPOINTS, name=name, run=run,
         validate=lambda model: pairs.validate(model, recipe, setting.loss, compute),
     )  # fmt: skip

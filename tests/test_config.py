@@ -63,7 +63,7 @@ def changed(path: str, value) -> dict:
         ("classifiers.vgg16.family", None, "family: missing"),
         ("classifiers.vgg16.family", "torch-vision", "should match pattern"),
         ("classifiers.vgg16_balanced.generated", "AK", "generated: needs split standard"),
-        ("classifiers.vgg16.weights", "data/weights/vgg16", "'vgg16' is not in the section weights; add it there"),
+        ("classifiers.vgg16.weights", "data/weights/vgg16", "'vgg16' is not in the section weights"),
         ("segment.weights", "resnet20", "segment.weights: 'resnet20' is not in the section weights"),
         ("base_model.weights", "keras_resnet50", "base_model.weights: 'keras_resnet50' is not in"),
         ("cross_validate.residual-1.fold", 2, "expected <classifier>-<fold>"),
@@ -115,6 +115,11 @@ def changed(path: str, value) -> dict:
         ("cross_validate.residual-1.recipe", "e", "recipe: expected a, as classifiers has"),
         ("cross_validate.residual-1.family", "torchvision", "family: expected residual, as classifiers has"),
         ("compare.confidence", 95, "less than 1"),
+        ("classifiers.vgg16.family", "torchvison", "no lesions/networks/torchvison.py; expected one of attention"),
+        ("segment.encodr", "x", "segment.encodr: unknown key; expected one of encoder"),
+        ("weights.none", "keras:resnet50", "weights.none: none stands for random weights"),
+        ("weights.lite0", "torchvsion:resnet18", "weights.lite0: String should match"),
+        ("base_model.weights", "lite0", "is of another library than the network"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path, path, value, message):

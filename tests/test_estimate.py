@@ -77,8 +77,11 @@ def test_views_at_test_time_and_folds_by_hand():
 
 def test_unets_by_hand():
     assert steps("segment", {"segment": {"epochs": 5}}) == pytest.approx(5 * 210 + PREDICTED * (5 * 30 + 2 * 60))
-    legs = [{"array": "small", "train": "head", "epochs": 2}, {"array": "large", "train": "all_but_norm", "epochs": 3}]
-    over = {"unet34": {"phases": legs, "range_steps": 10, "batch": 4}}
+    phases = [
+        {"array": "small", "train": "head", "epochs": 2},
+        {"array": "large", "train": "all_but_norm", "epochs": 3},
+    ]
+    over = {"unet34": {"phases": phases, "range_steps": 10, "batch": 4}}
     small, large = work("unet34@0, small", over), work("unet34@0, large", over)
     assert (small.kind.size, large.kind.size) == ((32, 32), (64, 64)) and (small.states, large.states) == (0, 1)
     assert small.steps == pytest.approx(2 * 160 + 40 + PREDICTED * 2 * 80)

@@ -438,12 +438,12 @@ def test_weights_are_taken_by_name_or_by_the_order_of_the_same_shapes():
     expected = {"a": torch.zeros(2), "b": torch.zeros(2), "n.num_batches_tracked": torch.tensor(0)}
     count = torch.tensor(7)
     swapped = {"b": torch.ones(2), "a": torch.zeros(2), "n.num_batches_tracked": count}
-    assert build.aligned(swapped, expected)["b"].sum() == 2
+    assert build.aligned(swapped, expected, in_order=True)["b"].sum() == 2
     renamed = {"x": torch.ones(2), "y": torch.zeros(2), "z": count}
-    assert build.aligned(renamed, expected)["a"].sum() == 2
-    assert build.aligned(renamed, expected)["n.num_batches_tracked"] == 7
+    assert build.aligned(renamed, expected, in_order=True)["a"].sum() == 2
+    assert build.aligned(renamed, expected, in_order=True)["n.num_batches_tracked"] == 7
     old = {"x": torch.ones(2), "y": torch.zeros(2)}
-    assert build.aligned(old, expected).keys() == expected.keys()
+    assert build.aligned(old, expected, in_order=True).keys() == expected.keys()
     other = {"x": torch.ones(3), "y": torch.zeros(2), "z": count}
     with pytest.raises(InputError, match=r"w: a: expected \(2,\), found nothing"):
-        build.check(build.aligned(other, expected), expected, "w")
+        build.check(build.aligned(other, expected, in_order=True), expected, "w")

@@ -168,7 +168,11 @@ def block(*names: str) -> set[str]:
 SAME, OTHER = "same bytes", "other bytes"
 ON_PICTURES = {"train@c_graham", "train@c_masked_grey", "train@d_crop", "compare"}
 CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the change, what it touches, what follows
-    "a network of timm's": (params("classifiers.mine", MINE | {"family": "timm"}), block("mine"), {"compare"}),
+    **{
+        f"a network of timm's, {name}": (
+            params("classifiers.mine", MINE | {"family": "timm", "network": name}), block("mine"), {"compare"})
+        for name in ("convnext_atto", "mobilenetv4_conv_small", "vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    },
     "a network of one's own": (network_of_ones_own, block("mine"), {"compare"}),
     "weights of one's own": (weights_of_ones_own, block("mine") | {"weights@mine"}, {"compare"}),
     "a learning rate": (params("classifiers.c_graham.lr", 0.5), block("c_graham"), {"compare"}),
@@ -190,12 +194,18 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
                 READ | {"train@c_masked_grey", "train@d_crop"}),
     "one family of networks": (line("lesions/networks/residual.py", OTHER),
                                {"train@residual", "cross_validate@residual-1"}, {"compare"}),
+    "the head and weights of networks": (line("lesions/networks/build.py", OTHER), TRAINED | {"predict_masks"},
+                                         READ | {"train@c_masked_grey", "train@d_crop"}),
+    "the head and weights of networks, same bytes": (
+        line("lesions/networks/build.py", SAME), TRAINED | {"predict_masks"}, set()),
     "pictures": (line("lesions/pictures/color.py", OTHER), PICTURES, ON_PICTURES),
     "pictures, same bytes": (line("lesions/pictures/color.py", SAME), PICTURES, set()),
     "gan": (line("lesions/gan/dcgan.py", OTHER), {"augment_gan", "base_model"}, {"compare"}),
     "raw, same bytes": (line("lesions/raw/zips.py", SAME), {"download", "sort", "resize"}, set()),
     "download, same bytes": (line("lesions/download/fetch.py", SAME), {"download", "weights"}, set()),
     "sample, same bytes": (line("lesions/sample/scene.py", SAME), {"download"}, set()),
+    "isic": (line("lesions/isic/splits.py", OTHER), KINDS - {"weights"}, set()),
+    "isic, same bytes": (line("lesions/isic/splits.py", SAME), KINDS - {"weights"}, set()),
     "core, same bytes": (line("lesions/core/files.py", SAME), KINDS, set()),
     "tools": (line("lesions/tools/doctor.py", OTHER), set(), set()),
     "a stage, same bytes": (line("stages/sort.py", SAME), {"sort"}, set()),

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packaging.utils import canonicalize_name
 from PIL import EpsImagePlugin
 
 from lesions.core import config, files
 from lesions.core.errors import InputError
 from lesions.download import checksums
 from lesions.raw import photographs
-from lesions.tools import check, doctor, settings
+from lesions.tools import check, settings
 from lesions.training import checkpoints
 from tests.conftest import ROOT
 from tests.dag import WINGS
@@ -200,10 +201,10 @@ def test_what_is_installed_has_a_version_and_hashes(name):
     """pip takes no other file than one of these, nor a package that is not listed."""
     asked = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / f"{name}.in").read_text(), re.M)
     entries = re.split(r"\n(?=\w)", (ROOT / f"{name}.txt").read_text().split("\n", 2)[2])
-    pinned = {doctor.canonical(entry.split("==")[0]): entry for entry in entries}
+    pinned = {canonicalize_name(entry.split("==")[0]): entry for entry in entries}
     assert len(asked) > 1 and len(pinned) >= len(asked)
     for package, version in asked:
-        assert pinned[doctor.canonical(package)].startswith(f"{doctor.canonical(package)}=={version} ")
+        assert pinned[canonicalize_name(package)].startswith(f"{canonicalize_name(package)}=={version} ")
     for entry in entries:
         assert re.match(r"[\w.-]+==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
 

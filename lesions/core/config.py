@@ -6,8 +6,9 @@ declares the same ones (tests/test_dag.py). The DAG's first stage checks section
 
 import os
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -53,10 +54,23 @@ def validated(schema: Any, raw: Any, path: Path, where: str = "") -> Any:
         first = next(unknown, found[0])
         key = ".".join(str(part) for part in (*filter(None, [where]), *first["loc"]))
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1 and hasattr(schema, "model_fields"):
-            what += nearest(str(first["loc"][0]), schema.model_fields)
+        if first["type"] == "extra_forbidden":
+            *parents, last = first["loc"]
+            what += nearest(str(last), inside(schema, parents).model_fields)
         given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"
         raise InputError(f"{path}: {key + ': ' if key else ''}{what.removeprefix('Value error, ')}{given}") from None
+
+
+def inside(schema: Any, keys: Sequence[int | str]) -> Any:
+    """Return the schema of what lies under `keys` (a, b, c) in something of that schema."""
+    for key in keys:
+        is_section = isinstance(schema, type) and issubclass(schema, BaseModel)
+        schema = (
+            schema.model_fields[str(key)].annotation
+            if is_section
+            else get_args(schema)[-1 if isinstance(key, str) else 0]
+        )
+    return schema
 
 
 def section(key: str, path: Path = PARAMS) -> Any:

@@ -9,7 +9,8 @@ from pydantic import Field
 from lesions.core.errors import InputError
 
 # A name without dots (DVC refuses them) → its source: lesions/download/weights.py says which kinds there are.
-Weights = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], str]
+Source = Annotated[str, Field(pattern=r"^(package|torchvision|timm|keras|file):.")]
+Weights = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Source]
 
 RAW = Path("data/raw")
 STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # also of `dvc exp run --temp`

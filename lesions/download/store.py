@@ -33,7 +33,7 @@ def link(kept: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(kept):
         return
-    if not kept.is_symlink():  # a link leads to the user's file
+    if not kept.is_symlink() and kept.stat().st_nlink == 1:  # else it is, or may be, a user's file too
         kept.chmod(0o444)  # or what is written to the link would change the store
     for make_link in (target.hardlink_to, target.symlink_to):
         try:

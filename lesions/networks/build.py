@@ -62,14 +62,15 @@ def find(of: str, name: str) -> Network:
     return module.find(name)
 
 
-def aligned(state: State, expected: State) -> State:
+def aligned(state: State, expected: State, in_order: bool) -> State:
     """Return `state` under the names of `expected`; if the names differ and the shapes do not, match them by order.
 
-    Packages of converted weights have other names. Counters of batches, which old files lack, become 0.
+    Packages of converted weights have other names. `in_order`: whether the file keeps the order of the layers.
+    Counters of batches, which old files lack, become 0.
     """
     counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith("num_batches_tracked")}
     named = counters | state
-    if named.keys() != expected.keys():
+    if in_order and named.keys() != expected.keys():
         for names in (list(expected), [name for name in expected if name not in counters]):
             if [value.shape for value in state.values()] == [expected[name].shape for name in names]:
                 return counters | dict(zip(names, state.values(), strict=True))
@@ -92,7 +93,7 @@ def filled(network: Network, name: str, size: Size, weights: Path) -> nn.Module:
     where = f"{weights}: no weights that {name} takes"
     with torch.device("meta"):  # names and shapes alone
         expected = (network.plain() if network.plain else network.build(size)).state_dict()
-    state = aligned(checkpoints.load(weights), expected)
+    state = aligned(checkpoints.load(weights), expected, in_order=not checkpoints.is_safetensors(weights))
     if network.load is None:
         check(state, expected, where)
         model = network.build(size)

@@ -20,6 +20,8 @@ from lesions.raw.config import Data, Resize, Sort
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training.config import Compute
 
+NETWORKS = Path(__file__).parents[1] / "networks"
+FAMILIES = sorted(path.stem for path in NETWORKS.glob("*.py") if path.stem not in ("__init__", "build"))
 GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 
@@ -75,6 +77,8 @@ class Params(Section):
 
     def agree_on_weights(self) -> None:
         """Check that the weights a network starts from are fetched, or made by a block that fits."""
+        if "none" in self.weights:
+            raise ValueError("weights.none: none stands for random weights; choose another name")
         wanted = {"segment": self.segment.weights, "unet34": self.unet34.weights, "base_model": self.base_model.weights}
         for name, block in self.classifiers.items():
             if block.weights.startswith("data/"):
@@ -82,8 +86,13 @@ class Params(Section):
             else:
                 self.agree_on_start(f"classifiers.{name}.weights", block)
         for place, name in wanted.items():
-            if name not in ("none", *self.weights):
-                raise ValueError(f"{place}.weights: {name!r} is not in the section weights; add it there, or say none")
+            known = ("none", *self.weights)
+            if name not in known:
+                raise ValueError(f"{place}.weights: {name!r} is not in the section weights{nearest(name, known)}")
+            if name != "none" and self.weights[name].startswith("keras:") != (place == "base_model"):
+                raise ValueError(
+                    f"{place}.weights: {name}: {self.weights[name]} is of another library than the network"
+                )
 
     def agree_on_start(self, place: str, block: Classifier) -> None:
         """Check a block that starts from another block's state."""
@@ -143,7 +152,9 @@ class Params(Section):
     def agree_on_classifier(self, place: str, block: Classifier) -> None:
         """Check a block's recipe, and that its set, images, split and predictions go together."""
         if block.recipe not in self.recipes:
-            raise ValueError(f"{place}.recipe: no {block.recipe!r} in recipes")
+            raise ValueError(f"{place}.recipe: no {block.recipe!r} in recipes{nearest(block.recipe, self.recipes)}")
+        if block.family not in FAMILIES:  # dvc.yaml makes the family's file a dependency
+            raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, FAMILIES)}")
         only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
         fits = block.set == set_of(block.images, self.masked)
         if not fits or (block.split != only if only else block.split == "melanoma"):
@@ -163,7 +174,8 @@ class Params(Section):
         """Check a fold against its classifier, whose block it repeats in part."""
         block = self.classifiers.get(one.classifier)
         if block is None:
-            raise ValueError(f"{place}: no block {one.classifier!r} in classifiers")
+            known = nearest(one.classifier, self.classifiers)
+            raise ValueError(f"{place}: no block {one.classifier!r} in classifiers{known}")
         if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
             raise ValueError(f"{place}: expected <classifier>-<fold>, fold below {self.sort.folds}")
         if (block.split, block.generated) != ("standard", "none"):

@@ -11,6 +11,7 @@ nothing is downloaded or written.
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import sys
@@ -131,8 +132,11 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
 
 
 def resident() -> float:
-    """Return the bytes that this process has had in memory at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    """Return the bytes that this process has had in memory at most; getrusage would count its parent's too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024.0 * int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS: bytes
 
 
 def timed(work: Callable[[], object]) -> float:

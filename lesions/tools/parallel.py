@@ -17,14 +17,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from subprocess import run as run_command
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
+from dvc.lock import LockBase, LockError, make_lock
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage import PipelineStage
@@ -36,6 +36,7 @@ from lesions.core import config
 from lesions.core.errors import InputError, at_least_one, run
 from lesions.core.files import read_json, write_json
 from lesions.core.process import end_with
+from lesions.core.resume import locked
 from lesions.core.workers import usable
 
 LOGS = Path("runs/parallel")
@@ -84,10 +85,10 @@ def gpus() -> list[str]:
 
 def room() -> int:
     """Return how many stages to run at once: one a GPU, or as many as the cores have room for by compute.threads."""
-    threads = 1
+    threads, device = 1, "auto"
     with suppress(InputError):
-        threads = config.read("compute.threads", int)
-    return len(gpus()) or max(1, usable() // threads)
+        threads, device = config.read("compute.threads", int), config.read("compute.device", str)
+    return (len(gpus()) if device != "cpu" else 0) or max(1, usable() // threads)
 
 
 def log_of(name: str) -> Path:
@@ -124,7 +125,7 @@ def begin(stage: PipelineStage, gpu: str | None) -> Job:
         if done:
             write_json(entry_of(stage.addressing), to_lockfile(stage))
         code = 0
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
@@ -134,44 +135,27 @@ def begin(stage: PipelineStage, gpu: str | None) -> Job:
         os._exit(code)
 
 
-def lock_up(repo: Repo, order: list[str], done: list[str]) -> None:
+def lock_up(lock: LockBase, order: list[str], done: list[str]) -> None:
     """Put the entries of `done` into dvc.lock and sort it by `order`; stages that are not in `order` come last."""
     new = {name: read_json(entry_of(name))[name] for name in done if entry_of(name).exists()}
     if not new:
         return
     place = {name: number for number, name in enumerate(order)}
-    with repo.lock, modify_yaml("dvc.lock") as lock:
-        lock.setdefault("schema", "2.0")
-        stages = dict(lock.get("stages") or {}) | new
-        lock["stages"] = {name: stages[name] for name in sorted(stages, key=lambda name: place.get(name, len(place)))}
+    with lock, modify_yaml("dvc.lock") as locked_up:
+        locked_up.setdefault("schema", "2.0")
+        stages = dict(locked_up.get("stages") or {}) | new
+        names = sorted(stages, key=lambda name: place.get(name, len(place)))
+        locked_up["stages"] = {name: stages[name] for name in names}
     for name in new:
         entry_of(name).unlink()
 
 
-def end(repo: Repo, jobs: list[Job]) -> None:
-    """End all children and the stages that they run; hold DVC's lock meanwhile, so that none is cut off in writing."""
-    if not jobs:
-        return
-    with suppress(LockError):  # after seconds of trying
-        repo.lock.lock()
-    try:
-        left = [job.pid for job in jobs]
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, sign)
-            deadline = time.monotonic() + GRACE
-            while left and time.monotonic() < deadline:
-                left = [pid for pid in left if not ended(pid)[0]]
-                time.sleep(0.02)
-    finally:
-        with suppress(LockError):
-            repo.lock.unlock()
-
-
 def ended(pid: int) -> tuple[bool, int]:
     """Return whether a child has ended, and its exit code."""
-    found, status = os.waitpid(pid, os.WNOHANG)
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # a signal came between its end and our noting it
+        return True, 1
     return found != 0, os.waitstatus_to_exitcode(status)
 
 
@@ -198,6 +182,7 @@ class Runner:
                     while ready and len(self.running) < self.jobs and (keep_going or not self.failed):
                         self.begin(ready.pop(0))
                     if not self.running:
+                        self.write(self.repo.lock)
                         return self.failed
                     time.sleep(0.02)
                     for name in self.reap():
@@ -205,10 +190,10 @@ class Runner:
                         if name not in self.failed:  # what depends on a failed one never becomes ready
                             sorter.done(name)
                     if time.monotonic() - self.written > WRITE_EVERY:
-                        self.write()
-            finally:
-                end(self.repo, list(self.running.values()))
-                self.write()
+                        self.write(self.repo.lock)
+            except BaseException:
+                self.end()
+                raise
 
     def begin(self, name: str) -> None:
         taken = [job.gpu for job in self.running.values()]
@@ -228,10 +213,31 @@ class Runner:
                 found.append(name)
         return found
 
-    def write(self) -> None:
+    def write(self, lock: LockBase) -> None:
         """Bring dvc.lock up to date."""
-        lock_up(self.repo, self.order, self.unwritten)
+        lock_up(lock, self.order, self.unwritten)
         self.unwritten, self.written = [], time.monotonic()
+
+    def end(self) -> None:
+        """End all children and the stages that they run.
+
+        Hold DVC's lock meanwhile, if it is free within seconds, so that none is cut off in writing DVC's files. What
+        cannot be written to dvc.lock now, the next run has from DVC's run-cache.
+        """
+        lock = make_lock(self.repo.lock.lockfile, self.repo.tmp_dir)
+        with ExitStack() as stack:
+            with suppress(LockError):
+                stack.enter_context(lock)
+            for sign in (signal.SIGTERM, signal.SIGKILL):
+                for job in self.running.values():
+                    with suppress(ProcessLookupError):
+                        os.killpg(job.pid, sign)
+                deadline = time.monotonic() + GRACE
+                while self.running and time.monotonic() < deadline:
+                    self.reap()
+                    time.sleep(0.02)
+        with suppress(LockError):
+            self.write(lock)
 
 
 def said(name: str) -> str:
@@ -253,7 +259,7 @@ def main() -> None:
     parser.add_argument("--keep-going", "-k", action="store_true", help="after a failure go on with other branches")
     args = parser.parse_args()
     try:
-        with Repo(_wait_for_lock=True) as repo:
+        with Repo(_wait_for_lock=True) as repo, locked(Path(repo.root_dir) / LOGS):
             os.chdir(repo.root_dir)
             order, graph = plan(repo, args.targets)
             changed = repo.status(args.targets or None, with_deps=bool(args.targets))
@@ -264,7 +270,7 @@ def main() -> None:
                 return
             failed = Runner(repo, whole, wanted, args.jobs or room(), tell).run(args.keep_going)
     except DvcException as error:
-        raise InputError(f"dvc: {str(error).splitlines()[0]}") from None
+        raise InputError(f"dvc: {error}") from None
     if failed:
         why = "; ".join(f"{name}: failed: {said(name)} ({log_of(name)})" for name in failed)
         raise InputError(f"{why}; mend it and run again to go on")

@@ -45,13 +45,17 @@ def write(path: Path, state: dict) -> None:
         ) from None
 
 
+def is_safetensors(path: Path) -> bool:
+    """Return whether the file is safetensors (a length of eight bytes, then JSON), which sorts tensors by name."""
+    with Path(path).open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def load(path: Path) -> State:
     """Return the state dict at `path`, safetensors or torch's own, on the CPU. Raises InputError for anything else."""
     expected = "expected a torch state dict; run the stage that writes it again"
     try:
-        with Path(path).open("rb") as file:
-            header = file.read(9)
-        if header[8:] == b"{":  # safetensors: a length of eight bytes, then JSON
+        if is_safetensors(path):
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
