@@ -44,7 +44,8 @@ SITES |= {"posterior torso": 0.11, "": 0.095, "palms/soles": 0.016, "oral/genita
 GROUP_SIZES = (0.52, 0.23, 0.13, 0.06, 0.03, 0.03)  # of lesions with 1..6 images
 LARGEST_GROUP = 9
 QUALITY = 90  # of the JPEGs
-LICENCE = "Drawn by code (lesions/sample/writing.py); no photograph of a person is in this archive. CC-0 1.0.\n"
+# Where the code once was: a truer path would be other bytes than everybody has.
+LICENCE = "Drawn by code (lesions/sample.py); no photograph of a person is in this archive. CC-0 1.0.\n"
 ATTRIBUTION = "None is due: these pictures imitate the layout of the ISIC challenge archives, not their content.\n"
 
 
