@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.lock import make_lock
 
 from lesions.tools import parallel
 from tests.conftest import ROOT, hear_sigint
@@ -198,6 +199,30 @@ def test_ended_it_leaves_nothing_running_and_goes_on_to_the_same_lock(project, s
     assert running(project) == []
     assert not (project / "times/a.ended").exists() or sign == signal.SIGKILL
     repro(project, "--jobs", "2")
+    assert (project / "dvc.lock").read_bytes() == serial
+
+
+def test_it_ends_though_another_process_holds_dvcs_lock(project, serial):
+    runner = subprocess.Popen(
+        [*COMMAND, "--jobs", "2"], cwd=project, env=ENVIRONMENT, stderr=subprocess.PIPE, preexec_fn=hear_sigint
+    )
+    wait_for((project / "times/a.begun").exists)
+    with make_lock(str(project / ".dvc/tmp/lock"), str(project / ".dvc/tmp")):
+        runner.send_signal(signal.SIGINT)
+        runner.communicate(timeout=30)
+    assert runner.returncode == 128 + signal.SIGINT
+    repro(project, "--jobs", "2")
+    assert (project / "dvc.lock").read_bytes() == serial
+
+
+def test_a_second_run_waits_for_the_first(project, serial):
+    first, second = (
+        subprocess.Popen([*COMMAND, "--jobs", "2"], cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    said = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert first.returncode == second.returncode == 0
+    assert sorted(out.count(": done") for out in said) == [0, 6]
     assert (project / "dvc.lock").read_bytes() == serial
 
 
