@@ -118,6 +118,7 @@ def project(reproduced, tmp_path, monkeypatch) -> None:
     """A copy of that folder, as the working directory."""
     shutil.copytree(reproduced, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr(check, "NETWORKS", tmp_path / "project/lesions/networks")
 
 
 def expanded(named: set[str]) -> set[str]:

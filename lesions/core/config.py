@@ -8,7 +8,7 @@ import os
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -56,20 +56,21 @@ def validated(schema: Any, raw: Any, path: Path, where: str = "") -> Any:
         what = {"extra_forbidden": "unknown key", "missing": "missing"}.get(first["type"], first["msg"])
         if first["type"] == "extra_forbidden":
             *parents, last = first["loc"]
-            what += nearest(str(last), inside(schema, parents).model_fields)
+            what += nearest(str(last), getattr(inside(schema, parents), "model_fields", ()))
         given = "" if first["type"] in ("missing", "value_error") else f" (got {reprlib.repr(first['input'])})"
         raise InputError(f"{path}: {key + ': ' if key else ''}{what.removeprefix('Value error, ')}{given}") from None
 
 
 def inside(schema: Any, keys: Sequence[int | str]) -> Any:
-    """Return the schema of what lies under `keys` (a, b, c) in something of that schema."""
+    """Return the schema of what lies under `keys` (a, b, c) in something of that schema; None where it has none."""
     for key in keys:
-        is_section = isinstance(schema, type) and issubclass(schema, BaseModel)
-        schema = (
-            schema.model_fields[str(key)].annotation
-            if is_section
-            else get_args(schema)[-1 if isinstance(key, str) else 0]
-        )
+        args = get_args(schema)
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            schema = getattr(schema.model_fields.get(str(key)), "annotation", None)
+        elif get_origin(schema) is dict:
+            schema = args[1]
+        else:
+            schema = args[0] if args else None
     return schema
 
 

@@ -23,6 +23,8 @@ class InputError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a message: which of `known` a wrong `name` may have meant, or all of them if they are few."""
     known = sorted(map(str, known))
+    if not known:
+        return ""
     close = known if len(known) <= 12 else difflib.get_close_matches(name, known, n=4, cutoff=0.6)
     return f"; expected one of {', '.join(close)}" if close else f"; expected one of {len(known)} others"
 

@@ -21,7 +21,6 @@ from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training.config import Compute
 
 NETWORKS = Path(__file__).parents[1] / "networks"
-FAMILIES = sorted(path.stem for path in NETWORKS.glob("*.py") if path.stem not in ("__init__", "build"))
 GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 
@@ -153,8 +152,9 @@ class Params(Section):
         """Check a block's recipe, and that its set, images, split and predictions go together."""
         if block.recipe not in self.recipes:
             raise ValueError(f"{place}.recipe: no {block.recipe!r} in recipes{nearest(block.recipe, self.recipes)}")
-        if block.family not in FAMILIES:  # dvc.yaml makes the family's file a dependency
-            raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, FAMILIES)}")
+        families = {path.stem for path in NETWORKS.glob("*.py")} - {"__init__", "build"}
+        if block.family not in families:  # dvc.yaml makes the family's file a dependency
+            raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, families)}")
         only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
         fits = block.set == set_of(block.images, self.masked)
         if not fits or (block.split != only if only else block.split == "melanoma"):
