@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lesions.batches import augment
 from lesions.core import config, errors, resume
 from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
 from lesions.segment import unet
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/segment"))
     args = parser.parse_args()
     recipe, compute = config.read("segment", Segment), config.read("compute", Compute)
+    augment.known(recipe.augment)
 
     device = loop.prepare(compute, recipe.seed)
     table_path = args.data / "sorted/isic2018.csv"

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from lesions.batches import augment
 from lesions.core import config, errors, resume
 from lesions.core.files import new_array, read_array, read_csv, replacing_folder, write_csv, write_json
 from lesions.segment import unet
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=Path("plots/unet34"))
     args = parser.parse_args()
     setting, compute = config.read("unet34", Unet34), config.read("compute", Compute)
+    augment.known(setting.augment)
 
     if args.fold not in setting.folds:
         known = ", ".join(map(str, setting.folds))

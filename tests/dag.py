@@ -74,8 +74,6 @@ def read_params(source: Path) -> set[str]:
     text, keys = source.read_text(encoding="utf-8"), calls(source)
     if "classifier(" in text:  # a pair of `attention` does not say its blocks' recipes
         keys |= {"train", "recipes" if source.stem == "attention" else "recipes.*", "classifiers.*"}
-    if "classifiers(" in text:
-        keys |= {"train", "recipes", "classifiers"}
     return keys
 
 

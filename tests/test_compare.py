@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sklearn.metrics import classification_report
 
-from lesions.classify.config import classifiers
+from lesions.classify.config import classifier
 from lesions.compare import intervals, measured, pages, scorecard, shortfalls, significance
 from lesions.compare.config import Chosen
 from lesions.core import config
@@ -74,7 +74,10 @@ def write(path: Path, table: pd.DataFrame) -> None:
 def run() -> None:
     """Run compare on what check hands on, but for what check would refuse."""
     found = {key: value for key, value in config.read_yaml(config.PARAMS).items() if key in Chosen.model_fields}
-    found |= {"source": config.read("data.source", str), "classifiers": classifiers()}
+    found |= {
+        "source": config.read("data.source", str),
+        "classifiers": {name: classifier(name) for name in config.section("classifiers")},
+    }
     write_json(Path("data/chosen.json"), Chosen(**found).model_dump(mode="json"))
     compare.main()
 

@@ -78,16 +78,7 @@ def completed(block: Any, recipes: Any, train: Any) -> Any:
 
 def classifier(name: str, path: Path = config.PARAMS) -> Classifier:
     """Read the block `name` of `classifiers`, completed. Raises InputError naming what is wrong."""
-    block, train, recipe = config.section(f"classifiers.{name}", path), config.section("train", path), None
+    block, train, recipes = config.section(f"classifiers.{name}", path), config.section("train", path), {}
     if isinstance(block, dict) and "recipe" in block:
-        recipe = config.section(f"recipes.{block['recipe']}", path)
-    whole = completed(block, {block["recipe"]: recipe} if recipe is not None else {}, train)
-    return config.validated(Classifier, whole, path, f"classifiers.{name}")
-
-
-def classifiers(path: Path = config.PARAMS) -> dict[str, Classifier]:
-    """Read all blocks of `classifiers`, completed."""
-    blocks = config.section("classifiers", path)
-    recipes, train = config.section("recipes", path), config.section("train", path)
-    found = {name: completed(block, recipes, train) for name, block in blocks.items()}
-    return config.validated(dict[Name, Classifier], found, path, "classifiers")
+        recipes[block["recipe"]] = config.section(f"recipes.{block['recipe']}", path)
+    return config.validated(Classifier, completed(block, recipes, train), path, f"classifiers.{name}")

@@ -122,11 +122,6 @@ def ensemble(members: list[Tested]) -> Tested:
     return replace(members[0], probabilities=np.mean([m.probabilities for m in members], axis=0))
 
 
-def ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
-    """Return above / below, and `empty` where below is 0."""
-    return np.where(below > 0, above / np.maximum(below, 1e-300), empty)
-
-
 def accuracy(matrix: np.ndarray) -> np.ndarray:
     """Return the accuracy of confusion matrices (…, C, C+1), as all that follows."""
     return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum(axis=(-2, -1))
@@ -134,7 +129,7 @@ def accuracy(matrix: np.ndarray) -> np.ndarray:
 
 def balanced_accuracy(matrix: np.ndarray) -> np.ndarray:
     """Return the BMA; classes without an image anywhere left out, nan where one matrix of several lacks a class."""
-    recall = ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), np.nan)
+    recall = metrics.ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), np.nan)
     seen = ~np.isnan(recall).reshape(-1, recall.shape[-1]).all(axis=0)
     return recall[..., seen].mean(axis=-1)
 
@@ -147,7 +142,7 @@ def report(matrix: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray
     found: dict[str, np.ndarray] = {}
     scores = {"precision": (hits, called), "recall": (hits, support), "f1": (2 * hits, support + called)}
     for name, (above, below) in scores.items():
-        score = ratio(above, below, 0.0)
+        score = metrics.ratio(above, below, 0.0)
         found |= {f"{c} {name}": score[..., i] for i, c in enumerate(classes)}
         found |= {f"macro {name}": score.mean(axis=-1), f"weighted {name}": (share * score).sum(axis=-1)}
     return found | {"accuracy": accuracy(matrix)}
@@ -158,19 +153,6 @@ def shuffled(matrix: np.ndarray) -> np.ndarray:
     return matrix.sum(axis=1, keepdims=True) * matrix.sum(axis=0, keepdims=True) / matrix.sum()
 
 
-def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return float (R,): the area under the ROC curve of bool (N,) by float (N,); image i counts weights[i, r] times.
-
-    The share of pairs, one positive and one negative, in which the positive scores higher; a tie counts half.
-    """
-    negative = np.flatnonzero(~positive)
-    negative = negative[np.argsort(scores[negative], kind="stable")]
-    below = np.concatenate([np.zeros_like(weights[:1]), np.cumsum(weights[negative], axis=0, dtype=weights.dtype)])
-    left, right = (np.searchsorted(scores[negative], scores[positive], side) for side in ("left", "right"))
-    won = (weights[positive] * (below[left] + below[right])).sum(axis=0) / 2
-    return ratio(won, weights[positive].sum(axis=0) * below[-1].astype(float), np.nan)
-
-
 def macro_auc(tested: Tested, weights: np.ndarray | None = None) -> np.ndarray:
     """Return float (R,): the mean over classes of each against the rest. `weights`: int (N, R); None: every image once.
 
@@ -178,7 +160,7 @@ def macro_auc(tested: Tested, weights: np.ndarray | None = None) -> np.ndarray:
     """
     weights = np.ones((len(tested.truth), 1), int) if weights is None else weights
     present = [c for c in range(len(tested.classes)) if 0 < (tested.truth == c).mean() < 1]
-    areas = [auc(tested.truth == c, tested.probabilities[:, c], weights) for c in present]
+    areas = [metrics.aucs(tested.truth == c, tested.probabilities[:, c], weights) for c in present]
     return np.mean(areas, axis=0) if areas else np.full(weights.shape[1], np.nan)
 
 

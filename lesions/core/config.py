@@ -85,9 +85,9 @@ def section(key: str, path: Path = PARAMS) -> Any:
     found, names = read_yaml(path), key.split(".")
     for place, name in enumerate(names):
         if not isinstance(found, dict) or name not in found:
-            inside = ".".join(names[:place])
+            above = ".".join(names[:place])
             there = nearest(name, found) if isinstance(found, dict) else ""
-            raise InputError(f"{path}: {inside + ': ' if inside else ''}no {name!r}{there}")
+            raise InputError(f"{path}: {above + ': ' if above else ''}no {name!r}{there}")
         found = found[name]
     return found
 

@@ -39,15 +39,25 @@ def classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
     }
 
 
+def aucs(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return float (R,): the area under the ROC curve of bool (N,) by float (N,); image i counts weights[i, r] times.
+
+    The share of pairs, one positive and one negative, in which the positive scores higher; a tie counts half.
+    """
+    negative = np.flatnonzero(~positive)
+    negative = negative[np.argsort(scores[negative], kind="stable")]
+    below = np.concatenate([np.zeros_like(weights[:1]), np.cumsum(weights[negative], axis=0, dtype=weights.dtype)])
+    left, right = (np.searchsorted(scores[negative], scores[positive], side) for side in ("left", "right"))
+    won = (weights[positive] * (below[left] + below[right])).sum(axis=0) / 2
+    return ratio(won, weights[positive].sum(axis=0) * below[-1].astype(float), np.nan)
+
+
 def auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the area under the ROC curve of bool (N,) by float (N,): the share of pairs ranked right, a tie as half.
+    """Return the area under the ROC curve of bool (N,) by float (N,), where every image counts once.
 
     It equals scikit-learn's, whose import would take much of the time of a short stage.
     """
-    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]
-    found = positive.sum()
-    return float((ranks[positive].sum() - found * (found + 1) / 2) / (found * (len(positive) - found)))
+    return float(aucs(positive, scores, np.ones((len(scores), 1), int))[0])
 
 
 def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +68,14 @@ def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return false / false[-1], true / true[-1]
 
 
+def ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
+    """Return above / below, and `empty` where below is 0."""
+    return np.where(below > 0, above / np.maximum(below, 1e-300), empty)
+
+
 def jaccard(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     """Return the Jaccard index of each image (study A, formula 4.2.2); 1 for two empty masks."""
-    return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
+    return ratio(intersection, union, 1.0)
 
 
 def thresholded(jaccards: np.ndarray, threshold: float = 0.65) -> np.ndarray:
@@ -69,5 +84,4 @@ def thresholded(jaccards: np.ndarray, threshold: float = 0.65) -> np.ndarray:
 
 
 def dice(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    total = intersection + union  # = |A| + |B|
-    return np.where(total > 0, 2 * intersection / np.maximum(total, 1), 1.0)
+    return ratio(2 * intersection, intersection + union, 1.0)  # below: |A| + |B|

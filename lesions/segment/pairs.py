@@ -34,7 +34,6 @@ class Pairs:
 
         The images are padded to the U-Net's stride.
         """
-        augment.known(recipe.augment)
         rng, rows = np.random.default_rng([recipe.seed, epoch]), self.rows["train"]
         order = loop.epoch_order(len(rows), recipe.batch, rng)
 

@@ -83,12 +83,12 @@ def gpus() -> list[str]:
     return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def room() -> int:
+def room(devices: list[str]) -> int:
     """Return how many stages to run at once: one a GPU, or as many as the cores have room for by compute.threads."""
     threads, device = 1, "auto"
     with suppress(InputError):
         threads, device = config.read("compute.threads", int), config.read("compute.device", str)
-    return (len(gpus()) if device != "cpu" else 0) or max(1, usable() // threads)
+    return (len(devices) if device != "cpu" else 0) or max(1, usable() // threads)
 
 
 def log_of(name: str) -> Path:
@@ -160,12 +160,14 @@ def ended(pid: int) -> tuple[bool, int]:
 
 
 class Runner:
-    """A run of the stages of `graph`, at most `jobs` at once. say(line) is told when one begins and ends."""
+    """A run of the stages of `graph`, at most `jobs` at once, on the GPUs `devices`. say(line) is told of each."""
 
-    def __init__(self, repo: Repo, order: list[str], graph: Graph, jobs: int, say: Callable[[str], None]) -> None:
-        self.repo, self.order, self.graph, self.jobs, self.say = repo, order, graph, jobs, say
+    def __init__(
+        self, repo: Repo, order: list[str], graph: Graph, jobs: int, devices: list[str], say: Callable[[str], None]
+    ) -> None:
+        self.repo, self.order, self.graph, self.jobs, self.devices, self.say = repo, order, graph, jobs, devices, say
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
-        self.devices, self.running, self.failed = gpus(), dict[str, Job](), list[str]()
+        self.running, self.failed = dict[str, Job](), list[str]()
         self.unwritten, self.written = list[str](), time.monotonic()
 
     def run(self, keep_going: bool) -> list[str]:
@@ -268,7 +270,8 @@ def main() -> None:
             print(f"{len(order) - len(wanted)} of {len(order)} stages are up to date", flush=True)
             if not wanted:
                 return
-            failed = Runner(repo, whole, wanted, args.jobs or room(), tell).run(args.keep_going)
+            devices = gpus()
+            failed = Runner(repo, whole, wanted, args.jobs or room(devices), devices, tell).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:
