@@ -38,7 +38,7 @@ IMAGES = {
     "isic2019": {"": isic.IMAGES_2019},
     "isic2018": {"": isic.IMAGES_2018},
     "isic2017": isic.IMAGES_2017,
-    "merged": {"isic2019": isic.IMAGES_2019, "isic2020": isic.IMAGES_2020},
+    "merged": {"isic2019": isic.IMAGES_2019, "isic2020": isic.IMAGES_2020} | isic.IMAGES_2017,
 }
 MASKS = {"isic2018": isic.MASKS_2018}
 PICTURES = (".jpg", ".jpeg", ".png")

@@ -4,14 +4,15 @@
 
 Reads the tables of 2019, 2017 and 2020 in data/raw and the names in the image archives; writes
   data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see
-                            lesions/isic/splits.py)
+                            lesions/isic/splits.py; '' for lesions of the test sets that sort.leave_out names)
   data/sorted/isic2018.csv  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there,
                             and a lesion of which ISIC 2017 validates an image is test, so that the U-Net has never
                             seen the lesions that classifiers are scored on; fold: 0, 1 or 2, study D's three folds
   data/sorted/isic2017.csv  image, archive (train or validation), lesion, label (MEL, BKL or NV), split (train or val:
                             the official parts, though two lesions of the real set are in both)
-  data/sorted/merged.csv    image, archive (isic2019 or isic2020), lesion, label, eighty: study E's set, which is 2019's
-                            and, if data.isic2020 says so, what of 2020 has one of its labels
+  data/sorted/merged.csv    image, archive (isic2019, isic2020, train or validation), lesion, label, eighty: study E's
+                            set, which is 2019's, what of 2017 is not there (nothing, in the whole archives) and, if
+                            data.isic2020 says so, what of 2020 has one of its labels
   data/sorted/counts.csv    set, column, part, label, images: how many of each class each part of these tables has
   metrics/sort.json         images: of ISIC 2019
 """
@@ -36,38 +37,56 @@ STUDY_D_FOLDS = 3
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
 
 
+def ids(table: pd.DataFrame) -> pd.Series:
+    return table["image"].map(isic.canonical)
+
+
+def left_out(raw: Path, sort: Sort) -> set[str]:
+    """Return the ids of the images of the test sets that `sort.leave_out` names."""
+    found = (members(raw / isic.TESTS[name][0], PICTURES) for name in sort.leave_out)
+    return {isic.canonical(image) for images in found for image in images}
+
+
 def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
+    """Return the 2019 set; a lesion of which an image is in a test set that is left out plays no part in any split."""
     rng = np.random.default_rng(sort.seed)
     images = members(raw / isic.IMAGES_2019, PICTURES)
     table = tables.read_2019(raw / isic.TRUTH_2019, raw / isic.METADATA_2019, images)
     for label in sorted(set(isic.CLASSES) - set(table["label"])):
         raise InputError(f"{raw / isic.TRUTH_2019}: class {label}: no image; expected {sort.folds} lesions at least")
-    table = table.join(splits.folds(table, sort.folds, sort.validation, rng))
-    table = table.assign(balanced=splits.balanced(table, sort.validation, 1 / sort.folds, rng))
-    return table.assign(eighty=splits.eighty(table, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
+    seen = table["lesion"][ids(table).isin(left_out(raw, sort))]
+    dealt = table[~table["lesion"].isin(seen)]
+    roles = splits.folds(dealt, sort.folds, sort.validation, rng)
+    roles["balanced"] = splits.balanced(dealt, sort.validation, 1 / sort.folds, rng)
+    roles["eighty"] = splits.eighty(dealt, np.random.default_rng([sort.seed, EIGHTY_STREAM]))
+    return table.join(roles).fillna(dict.fromkeys(roles, ""))
 
 
-def sort_merged(raw: Path, classified: pd.DataFrame, sort: Sort, isic2020: bool) -> pd.DataFrame:
-    """Return study E's set: `classified`, the 2019 set, then the labelled images of 2020; all dealt out 80/10/10.
+def sort_merged(
+    raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort: Sort, isic2020: bool
+) -> pd.DataFrame:
+    """Return study E's set: `classified`, the 2019 set, then what it lacks of `melanoma`, the 2017 set, then the
+    labelled images of 2020; all dealt out 80/10/10.
 
     A lesion is dealt out under its first label, so that it stays whole even if its images have two labels.
     """
-    parts = [classified.assign(archive="isic2019")]
+    parts = [classified.assign(archive="isic2019"), melanoma[~melanoma["image"].isin(ids(classified))]]
     if isic2020:
         found = members(raw / isic.IMAGES_2020, PICTURES)
         more = tables.read_2020(raw / isic.TRUTH_2020, raw / isic.DUPLICATES_2020, found)
-        known = more["image"].isin(classified["image"].map(isic.canonical))
-        parts.append(more[~known].assign(archive="isic2020"))
+        parts.append(more[~more["image"].isin(ids(classified))].assign(archive="isic2020"))
     table = pd.concat(parts, ignore_index=True)[["image", "archive", "lesion", "label"]]
     whole = table.assign(label=table.groupby("lesion")["label"].transform("first"))
-    return table.assign(eighty=splits.eighty(whole, np.random.default_rng([sort.seed, EIGHTY_STREAM])))
+    seen = table["lesion"][ids(table).isin(left_out(raw, sort))]
+    dealt = whole[~whole["lesion"].isin(seen)]
+    return table.assign(eighty=splits.eighty(dealt, np.random.default_rng([sort.seed, EIGHTY_STREAM]))).fillna("")
 
 
 def lesions(images: pd.Series, classified: pd.DataFrame) -> pd.Series:
     """Return the lesion that each image has in the 2019 set; an image that is not there is a lesion of its own."""
-    ids = images.map(isic.canonical)
-    known = dict(zip(classified["image"].map(isic.canonical), classified["lesion"], strict=True))
-    return ids.map(known).fillna(ids)
+    names = images.map(isic.canonical)
+    known = dict(zip(ids(classified), classified["lesion"], strict=True))
+    return names.map(known).fillna(names)
 
 
 def sort_2017(raw: Path, classified: pd.DataFrame) -> pd.DataFrame:
@@ -98,9 +117,9 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     masks = members(raw / isic.MASKS_2018, (".png",))
     names = sorted(images)
     tables.agree(raw / isic.MASKS_2018, (name.removesuffix("_segmentation") for name in masks), names, "the images")
-    part = dict(zip(classified["image"].map(isic.canonical), classified["cv0"], strict=True))
+    part = dict(zip(ids(classified), classified["cv0"], strict=True))
     pairs = pd.DataFrame({"image": names, "mask": [f"{name}_segmentation" for name in names]})
-    pairs["split"] = pairs["image"].map(isic.canonical).map(part)
+    pairs["split"] = ids(pairs).map(part).replace("", None)
     alone = pairs["split"].isna()
     test = 1 / sort.folds
     dealt = splits.deal(
@@ -139,7 +158,7 @@ def main() -> None:
     classified = sort_2019(args.raw, sort)
     melanoma = sort_2017(args.raw, classified)
     pairs = sort_2018(args.raw, classified, melanoma, sort)
-    merged = sort_merged(args.raw, classified, sort, isic2020)
+    merged = sort_merged(args.raw, classified, melanoma, sort, isic2020)
     write_csv(args.out / "isic2019.csv", classified)
     write_csv(args.out / "isic2018.csv", pairs)
     write_csv(args.out / "isic2017.csv", melanoma)
@@ -148,7 +167,7 @@ def main() -> None:
     write_json(args.metrics, {"images": len(classified)})
     print(
         f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs, "
-        f"{len(melanoma)} images of ISIC 2017, {len(merged) - len(classified)} of ISIC 2020"
+        f"{len(melanoma)} images of ISIC 2017, {(merged['archive'] == 'isic2020').sum()} of ISIC 2020"
     )
 
 

@@ -110,7 +110,7 @@ def test_an_image_in_both_parts_of_2017_is_named(raw):
 def test_the_merged_set_is_2019_and_the_labelled_images_of_2020(raw):
     """Of 24 images 6 have another diagnosis, and one is a duplicate: 2 MEL, 3 NV, 12 BKL."""
     table = sort.sort_2019(raw, SORT)
-    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    merged = sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
     assert list(merged) == ["image", "archive", "lesion", "label", "eighty"]
     pd.testing.assert_frame_equal(merged.loc[:95, ["image", "lesion", "label"]], table[["image", "lesion", "label"]])
     more = merged[merged["archive"] == "isic2020"].set_index("image")
@@ -143,14 +143,14 @@ def test_the_merged_split_is_its_own_and_holds_lesions_together(raw):
     """Also a lesion of both years, or of two labels; a part's share of the whole is that of study E."""
     table = sort.sort_2019(raw, SORT)
     edit(raw / isic.TRUTH_2020, lambda t: t.replace("IL_0_0", "IL_1_0").replace("IL_2_0", "HAM_4_0"))
-    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    merged = sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
     assert merged.loc[merged["lesion"] == "IL_1_0", "label"].nunique() == 2
     assert set(merged.loc[merged["lesion"] == "HAM_4_0", "archive"]) == {"isic2019", "isic2020"}
     assert merged.groupby("lesion")["eighty"].nunique().max() == 1
     assert not merged.loc[:95, "eighty"].equals(table["eighty"])
     shares = merged["eighty"].value_counts(normalize=True)
     assert [shares[part] for part in ("train", "val", "test")] == pytest.approx([0.8, 0.1, 0.1], abs=0.1)
-    again = sort.sort_merged(raw, table, SORT, isic2020=True)
+    again = sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
     pd.testing.assert_frame_equal(merged, again)
 
 
@@ -158,12 +158,12 @@ def test_without_2020_the_merged_set_is_2019_with_its_split(raw):
     for file in isic.FILES_2020:
         (raw / file).unlink()
     table = sort.sort_2019(raw, SORT)
-    merged = sort.sort_merged(raw, table, SORT, isic2020=False)
+    merged = sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=False)
     columns = ["image", "lesion", "label", "eighty"]
     pd.testing.assert_frame_equal(merged[columns], table[columns])
     assert set(merged["archive"]) == {"isic2019"}
     with pytest.raises(InputError, match=r"ISIC_2020_Training_JPEG\.zip: not found; run the download stage"):
-        sort.sort_merged(raw, table, SORT, isic2020=True)
+        sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
 
 
 def test_an_image_of_2020_that_is_in_2019_is_taken_once(raw):
@@ -171,7 +171,7 @@ def test_an_image_of_2020_that_is_in_2019_is_taken_once(raw):
     names = [f"ISIC_{i:07d}.jpg" for i in [3, *range(1_000_001, 1_000_024)]]  # …3_downsampled is in 2019
     write_zip(raw / isic.IMAGES_2020, {name: jpeg(np.random.default_rng(0)) for name in names})
     edit(raw / isic.TRUTH_2020, lambda t: t.replace("ISIC_1000000", "ISIC_0000003"))
-    merged = sort.sort_merged(raw, table, SORT, isic2020=True)
+    merged = sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
     assert merged["image"].map(isic.canonical).is_unique and len(merged) == 96 + 16
 
 
@@ -349,3 +349,21 @@ def test_a_class_without_an_image_is_named(raw):
     truth.to_csv(raw / isic.TRUTH_2019, index=False)
     with pytest.raises(InputError, match=r"class SCC: no image; expected 5 lesions"):
         sort.sort_2019(raw, SORT)
+
+
+def test_lesions_of_a_test_set_that_is_left_out_play_no_part(raw):
+    """The images of the test archive and all others of their lesions have no part, and the rest is dealt as before."""
+    before = sort.sort_2019(raw, SORT)
+    seen = before["lesion"].value_counts().index[0]
+    image = before.loc[before["lesion"] == seen, "image"].iloc[0]
+    write_zip(raw / isic.TESTS["isic2017_test"][0], {f"{isic.canonical(image)}.jpg": jpeg(np.random.default_rng(0))})
+    chosen = SORT.model_copy(update={"leave_out": ("isic2017_test",)})
+    table = sort.sort_2019(raw, chosen)
+    merged = sort.sort_merged(raw, table, sort.sort_2017(raw, table), chosen, isic2020=False)
+    roles = table[["cv0", "cv4", "eighty"]]
+    assert (before["lesion"] == seen).sum() > 1
+    assert (roles[table["lesion"] == seen] == "").all(axis=None) and (roles[table["lesion"] != seen] != "").all(
+        axis=None
+    )
+    assert ((merged["eighty"] == "") == (merged["lesion"] == seen)).all()
+    assert table["image"].equals(before["image"])

@@ -15,7 +15,7 @@ class Recipe(Optimisation):
     """The settings of a classifier's training, and the parts of its split that are predicted."""
 
     epoch_images: Annotated[int, Field(ge=0)]
-    sampler: Literal["uniform", "balanced"]
+    sampler: Literal["uniform", "root", "balanced"]
     tta: bool
     predict: tuple[Literal["train", "val", "test"], ...]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

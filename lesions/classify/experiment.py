@@ -67,14 +67,17 @@ class Experiment:
     def batches(self, epoch: int, start: int = 0) -> tuple[int, loop.Batches]:
         """Return how many batches an epoch has, and those from number `start` on: augmented, normalised, on the device.
 
-        The recipe's sampler draws the images. If it is balanced and epoch_images is 0, an epoch has on average as many
-        images of each class as the largest class has.
+        The recipe's sampler draws the images: `balanced` each class equally often, `root` each in proportion to the
+        root of its images. If it is balanced and epoch_images is 0, an epoch has on average as many images of each
+        class as the largest class has.
         """
         block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
         targets, weights, images = self.targets[self.train], None, block.epoch_images
-        if block.sampler == "balanced":
+        if block.sampler != "uniform":
             counts = np.bincount(targets)  # each class has an image
-            weights, images = 1 / counts[targets], images or len(counts) * int(counts.max())
+            weights = {"balanced": 1 / counts, "root": 1 / np.sqrt(counts)}[block.sampler][targets]
+            if block.sampler == "balanced":
+                images = images or len(counts) * int(counts.max())
         order = loop.epoch_order(len(self.train), block.batch, rng, weights, images)
 
         def stream():

@@ -1,5 +1,6 @@
 """Name the official ISIC files and classes, and their oddities."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,21 @@ TRUTH_2017 = {
 IMAGES_2020 = "2020/ISIC_2020_Training_JPEG.zip"
 TRUTH_2020 = "2020/ISIC_2020_Training_GroundTruth_v2.csv"
 DUPLICATES_2020 = "2020/ISIC_2020_Training_Duplicates.csv"
+Test = Literal[
+    "isic2017_test", "isic2018_val", "isic2018_test", "isic2019_test", "isic2018_task1_val", "isic2018_task1_test"
+]  # the challenges' validation and test sets; isic2018_…: Task 3, unless the name says Task 1
+TESTS: dict[str, tuple[str, str]] = {  # their archives of images; their ground truth, which has masks in Task 1
+    "isic2017_test": ("2017/ISIC-2017_Test_v2_Data.zip", "2017/ISIC-2017_Test_v2_Part3_GroundTruth.csv"),
+    "isic2019_test": ("2019/ISIC_2019_Test_Input.zip", "2019/ISIC_2019_Test_GroundTruth.csv"),
+} | {
+    name: (f"2018/ISIC2018_{inputs}_{part}_Input.zip", f"2018/ISIC2018_{task}_{part}_GroundTruth.zip")
+    for name, inputs, task, part in (
+        ("isic2018_val", "Task3", "Task3", "Validation"),
+        ("isic2018_test", "Task3", "Task3", "Test"),
+        ("isic2018_task1_val", "Task1-2", "Task1", "Validation"),
+        ("isic2018_task1_test", "Task1-2", "Task1", "Test"),
+    )
+}
 FOLDERS = {Path(IMAGES_2020).name: "train"}  # archive -> the folder in it, if that has another name
 FILES = (
     IMAGES_2019, TRUTH_2019, METADATA_2019, IMAGES_2018, MASKS_2018, *IMAGES_2017.values(), *TRUTH_2017.values()
@@ -40,9 +56,9 @@ FILES = (
 FILES_2020 = (IMAGES_2020, TRUTH_2020, DUPLICATES_2020)
 
 
-def files(isic2020: bool) -> tuple[str, ...]:
-    """Return all files of a source, without or with those of 2020 (params.yaml: data.isic2020)."""
-    return (*FILES, *FILES_2020) if isic2020 else FILES
+def files(isic2020: bool, tests: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return all files of a source, with those of 2020 and of test sets that params.yaml asks for (data)."""
+    return (*FILES, *FILES_2020 * isic2020, *(file for test in tests for file in TESTS[test]))
 
 
 def canonical(name: str) -> str:

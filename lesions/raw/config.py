@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lesions.core.config import Fraction, Name, Section, Seed, Size
+from lesions.isic.names import Test
 
 
 class Sample(Section):
@@ -16,6 +17,7 @@ class Sample(Section):
 class Data(Section):
     source: Annotated[str, Field(min_length=1)]
     isic2020: bool  # whether study E's images of 2020 are fetched
+    tests: tuple[Test, ...] = ()  # the official test sets that are fetched
     sample: Sample
 
 
@@ -23,6 +25,7 @@ class Sort(Section):
     seed: Seed
     folds: Annotated[int, Field(ge=2, le=20)]
     validation: Fraction
+    leave_out: tuple[Test, ...] = ()  # test sets of whose lesions no classifier may see an image
 
 
 class Array(Section):
