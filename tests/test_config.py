@@ -328,7 +328,7 @@ def test_a_stage_ends_with_one_line_and_code_1(tmp_path):
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.splitlines() == [
-        "error: params.yaml: sort.seeds: unknown key; expected one of folds, seed, validation (got 1)"
+        "error: params.yaml: sort.seeds: unknown key; expected one of folds, leave_out, seed, validation (got 1)"
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["params.yaml"]
 

@@ -22,8 +22,10 @@ MAY_IMPORT = {  # wing.config: of that wing its config.py alone
     "networks": "core training",
     "classify": "core isic batches training networks",
     "segment": "core isic batches training networks",
+    "predict": "core isic raw pictures",
     "gan": "core isic training.config",
-    "compare": "core isic raw.config pictures.config training.config classify.config segment.config gan.config",
+    "compare": "core isic raw.config pictures.config training.config classify.config segment.config predict.config "
+    "gan.config",
     "tools": " ".join(WINGS),
 }
 MODULES = sorted(path for path in (ROOT / "lesions").rglob("*.py") if path.name != "__init__.py")

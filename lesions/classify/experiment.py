@@ -34,6 +34,32 @@ def inputs(block: Classifier, data: Path) -> list[Path]:
     return [data / f"sorted/{block.set}.csv", *arrays, Path(block.weights)]
 
 
+class Predictor:
+    """What a block's network says of images: the block's batch, its network's mean and std, the device's switches."""
+
+    def __init__(self, block: Classifier, switches: loop.Switches) -> None:
+        self.size, self.layout = 2 * block.batch, switches.layout
+        self.network = build.find(block.family, block.network)
+
+    @torch.inference_mode()
+    def __call__(self, model: nn.Module, feed: Feed, rows: np.ndarray, turned: bool = False) -> np.ndarray:
+        """Return float32 (len(rows), classes); turned: the mean over eight views (test-time augmentation).
+
+        It does not use autocast: bfloat16 logits tie, and a tie counts as wrong.
+        """
+        model.eval()
+
+        def predict(images: Tensor) -> Tensor:
+            return model(images).softmax(dim=1)
+
+        parts = []
+        for start in range(0, len(rows), self.size):
+            images = unit(feed.batch(rows[start : start + self.size]))
+            images = normalised(images, self.network.mean, self.network.std).contiguous(memory_format=self.layout)
+            parts.append(tta.averaged(predict, images) if turned else predict(images))
+        return torch.cat(parts).cpu().numpy()
+
+
 class Experiment:
     """The parts of one run: the table's rows by role, labels as numbers, images on their way to the device."""
 
@@ -42,6 +68,7 @@ class Experiment:
         self.device = loop.prepare(compute, block.seed)
         self.switches = loop.switches(compute, self.device)
         self.network = build.find(block.family, block.network)
+        self.predictor = Predictor(block, self.switches)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
         self.classes = splits.classes(split)
         images = read_array(data / f"{block.images}.npy", len(self.table))
@@ -88,23 +115,9 @@ class Experiment:
 
         return len(order), stream()
 
-    @torch.inference_mode()
     def probabilities(self, model: nn.Module, rows: np.ndarray, turned: bool = False) -> np.ndarray:
-        """Return float32 (len(rows), classes); turned: the mean over eight views (test-time augmentation).
-
-        It does not use autocast: bfloat16 logits tie, and a tie counts as wrong.
-        """
-        model.eval()
-
-        def predict(images: Tensor) -> Tensor:
-            return model(images).softmax(dim=1)
-
-        size, parts = 2 * self.block.batch, []
-        for start in range(0, len(rows), size):
-            images = self.normalised(unit(self.feed.batch(rows[start : start + size])))
-            images = images.contiguous(memory_format=self.switches.layout)
-            parts.append(tta.averaged(predict, images) if turned else predict(images))
-        return torch.cat(parts).cpu().numpy()
+        """Return float32 (len(rows), classes), as `Predictor` does."""
+        return self.predictor(model, self.feed, rows, turned)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.rows["val"]

@@ -4,6 +4,7 @@ from lesions.classify.config import Classifier, CrossValidation
 from lesions.core.config import Fraction, Name, Section
 from lesions.gan.config import BaseModelRecipe, BaseModelRun
 from lesions.pictures.config import Masked
+from lesions.predict.config import Ensemble, Score
 from lesions.raw.config import Resize
 from lesions.segment.config import Segment
 
@@ -19,6 +20,8 @@ class Chosen(Section):
     compare: Compare
     classifiers: dict[Name, Classifier]
     cross_validate: dict[str, CrossValidation]
+    ensembles: dict[Name, Ensemble]
+    score: dict[Name, Score]
     base_models: dict[Name, BaseModelRun]
     base_model: BaseModelRecipe
     segment: Segment

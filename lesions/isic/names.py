@@ -13,6 +13,7 @@ MERGED = "+".join(RARE)
 BALANCED_CLASSES = ("MEL", "NV", "BCC", "BKL", MERGED)
 AKIEC = "AKIEC"  # ISIC 2018 Task 3 has this one class for what 2019 calls AK and SCC
 HAM_CLASSES = ("MEL", "NV", "BCC", AKIEC, "BKL", "DF", "VASC")
+UNKNOWN = "UNK"  # in 2019's test set: none of the eight
 MELANOMA_CLASSES = ("OTHER", "MEL")
 # The diagnoses of ISIC 2020 that mean one of our classes, as the SIIM-ISIC winners (study E's models) read them.
 DIAGNOSES = {"melanoma": "MEL", "nevus": "NV"} | dict.fromkeys(

@@ -3,19 +3,33 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from lesions.core.errors import InputError
-from lesions.isic.names import CLASSES, DIAGNOSES, TWINS, canonical
+from lesions.isic.names import CLASSES, DIAGNOSES, HAM_CLASSES, TESTS, TWINS, UNKNOWN, canonical
+from lesions.raw.zips import members, open_archive
 
-TRUTH_COLUMNS = ("image", *CLASSES, "UNK")
+TRUTH_COLUMNS = ("image", *CLASSES, UNKNOWN)
+UNSCORED = ("ISIC_0035068",)  # of ISIC 2018 Task 3: the official scorer leaves it out
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
 MISSING = ("nan", "na", "n/a", "none", "null")  # how other programs write a blank
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
 PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # other names in the list of duplicates
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a table, which some ground truth has in a zip under the zip's name."""
+    if path.suffix != ".zip":
+        return path.read_bytes()
+    found = members(path, (".csv",))
+    if path.stem not in found:
+        raise InputError(f"{path}: no {path.stem}.csv in it; expected the official archive of this name")
+    with open_archive(path) as archive:
+        return archive.read(found[path.stem])
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -25,7 +39,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     InputError for a line with more or fewer fields than the header, and a column that stands twice.
     """
     try:
-        reader = csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        reader = csv.reader(io.StringIO(content(Path(path)).decode("utf-8-sig"), newline=""), strict=True)
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the download stage") from None
@@ -68,19 +82,16 @@ def read_scores(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.D
     return scores
 
 
-def read_labels(path: Path) -> pd.DataFrame:
-    """Read 2019's ground truth as columns image, label. Raises InputError for a row with two labels, none, or UNK."""
-    table = read_csv(path, TRUTH_COLUMNS)
-    scores = read_scores(path, table, TRUTH_COLUMNS[1:])
+def read_labels(path: Path, columns: Sequence[str] = TRUTH_COLUMNS) -> pd.DataFrame:
+    """Read ground truth with a column a class as columns image, label. Raises InputError unless a row has one label."""
+    table = read_csv(path, columns)
+    scores = read_scores(path, table, columns[1:])
     chosen = scores.sum(axis=1)
     for line in table.index[chosen != 1]:
         raise InputError(
             f"{path}: line {line} ({table['image'][line]}): {int(chosen[line])} labels; expected exactly one"
         )
-    labels = scores.idxmax(axis=1)
-    for line in table.index[labels == "UNK"]:
-        raise InputError(f"{path}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes")
-    return pd.DataFrame({"image": table["image"], "label": labels})
+    return pd.DataFrame({"image": table["image"], "label": scores.idxmax(axis=1)})
 
 
 def read_lesions(path: Path) -> pd.DataFrame:
@@ -103,6 +114,8 @@ def read_2019(truth: Path, metadata: Path, images: Iterable[str]) -> pd.DataFram
     Raises InputError for a row without image, an image without row, and a lesion with two labels.
     """
     table = read_labels(truth)
+    for line in table.index[table["label"] == UNKNOWN]:
+        raise InputError(f"{truth}: line {line} ({table['image'][line]}): label UNK; expected one of the eight classes")
     agree(truth, table["image"], images, "the archive")
     lesions = read_lesions(metadata)
     agree(metadata, lesions["image"], table["image"], truth.name)
@@ -127,6 +140,23 @@ def read_2017(truth: Path, images: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{truth}: line {line} ({table['image'][line]}): 2 labels; expected one at most")
     labels = scores.assign(NV=1 - scores.sum(axis=1)).idxmax(axis=1)
     return pd.DataFrame({"image": table["image"], "label": labels})
+
+
+def read_test(raw: Path, name: str, images: Iterable[str]) -> pd.DataFrame:
+    """Read the ground truth of an official test set as columns image, label, in the challenge's own terms.
+
+    2017's are those of `read_2017`, 2018 Task 3's HAM_CLASSES, 2019's have UNK. Images that the official scorer gives
+    no weight are left out. Raises InputError for a row without image and an image without row.
+    """
+    truth = raw / TESTS[name][1]
+    if name.startswith("isic2017"):
+        return read_2017(truth, images)
+    table = read_labels(truth, TRUTH_COLUMNS if name.startswith("isic2019") else ("image", *HAM_CLASSES))
+    agree(truth, table["image"], images, "the archive")
+    scored = ~table["image"].isin(UNSCORED)
+    with suppress(InputError):  # a column that only 2019's whole table has
+        scored &= read_csv(truth, ("image", "score_weight"))["score_weight"].astype(float) > 0
+    return table[scored].reset_index(drop=True)
 
 
 def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:

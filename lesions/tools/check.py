@@ -16,6 +16,7 @@ from lesions.core.errors import nearest
 from lesions.download.config import Weights, refuse_own
 from lesions.gan.config import AugmentGan, BaseModelRecipe, BaseModelRun, Keras
 from lesions.pictures.config import ColorCorrect, Masked, set_of
+from lesions.predict.config import Ensemble, Score
 from lesions.raw.config import Data, Resize, Sort
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training.config import Compute
@@ -46,6 +47,8 @@ class Params(Section):
     recipes: dict[Name, Recipe]
     classifiers: dict[Name, Classifier]
     attention: dict[Name, Attention]
+    score: dict[Name, Score]
+    ensembles: dict[Name, Ensemble]
     cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
     compare: Compare
 
@@ -72,6 +75,10 @@ class Params(Section):
             self.agree_on_fold(f"cross_validate.{key}", key, one)
         for key, pair in self.attention.items():
             self.agree_on_pair(f"attention.{key}", pair)
+        for name, scored in self.score.items():
+            self.agree_on_score(f"score.{name}", name, scored)
+        for name, ensemble in self.ensembles.items():
+            self.agree_on_ensemble(f"ensembles.{name}.members", ensemble)
         return self
 
     def agree_on_weights(self) -> None:
@@ -187,6 +194,28 @@ class Params(Section):
         for field in ("recipe", "family", "set", "images", "weights"):
             if getattr(one, field) != getattr(block, field):
                 raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+
+    def agree_on_score(self, place: str, name: str, scored: Score) -> None:
+        """Check a classifier that is scored on test sets against its block, which it repeats in part."""
+        block = self.classifiers.get(name)
+        if block is None:
+            raise ValueError(f"{place}: no block {name!r} in classifiers{nearest(name, self.classifiers)}")
+        if block.images.startswith("masked/"):
+            raise ValueError(f"{place}: {name} has masked images, which test sets have not; choose another classifier")
+        for field in ("recipe", "family", "set"):
+            if getattr(scored, field) != getattr(block, field):
+                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+
+    def agree_on_ensemble(self, place: str, ensemble: Ensemble) -> None:
+        """Check that the members are scored, and that none was trained on images that another is tested on."""
+        for name in ensemble.members:
+            if name not in self.score:
+                raise ValueError(f"{place}: {name!r} is not in the section score{nearest(name, self.score)}")
+        splits = {(self.classifiers[name].set, self.classifiers[name].split) for name in ensemble.members}
+        if len(splits) > 1:
+            raise ValueError(f"{place}: expected members of one set and split")
+        if not {"val", "test"} <= {part for name in ensemble.members for part in self.classifiers[name].predict}:
+            raise ValueError(f"{place}: expected members with val and test in predict")
 
     def agree_on_pair(self, place: str, pair: Attention) -> None:
         """Check that two blocks are the same network without and with attention, on the same images."""

@@ -1,0 +1,39 @@
+"""Bring photographs outside the sorted sets to the form that a classifier was trained on."""
+
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lesions.pictures import color
+from lesions.pictures.config import Methods
+from lesions.raw import photographs
+from lesions.raw.config import Resize
+from lesions.raw.zips import members
+
+PICTURES = (".jpg", ".jpeg", ".png")
+
+
+def preparing(images: str, resize: dict[str, Resize], methods: Methods) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what brings a decoded photograph to the form of the array `images` (as classifiers name it).
+
+    `images`: resized/<set>/<array>, or color/<set>-<method>, which is of the set's array `classify`.
+    """
+    kind, _, name = images.partition("/")
+    if kind == "resized":
+        of, array = name.split("/")
+        return lambda image: photographs.prepare(image, None, resize[of])[array]
+    of, _, method = name.partition("-")
+    corrected = color.method(method, getattr(methods, method))
+    return lambda image: corrected(photographs.prepare(image, None, resize[of])["classify"])
+
+
+def prepared(archive: Path, names: Iterable[str], prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return uint8 N×H×W×3: the named images of an archive, each prepared."""
+    member_of, found = members(archive, PICTURES), []
+    with zipfile.ZipFile(archive) as opened:
+        for name in tqdm(list(names), desc=archive.name, unit="image"):
+            found.append(prepare(photographs.decode(*photographs.read(opened, member_of[name]))))
+    return np.array(found)

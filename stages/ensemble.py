@@ -1,0 +1,93 @@
+"""Ensemble: average classifiers of one split, calibrate the mean on validation, and say how far it can be trusted.
+
+    python -m stages.ensemble best
+
+Reads what the members predicted (data/predictions/train/<member>.csv, the state of the highest BMA, all seeds) and, on
+the official test sets, data/predictions/tests/<member>.csv; writes
+  data/predictions/ensemble/<name>.csv        image, split, label, checkpoint (calibrated, balanced), p_<class> …
+  data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `test` and `seen`
+  data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
+  models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py)
+  metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc, loss and
+                                              ece (expected calibration error) of the calibrated one
+  plots/ensemble/<name>/reliability.csv, risk.csv, trust.png
+The calibrated output says how likely a class is at validation's shares of classes; the balanced one is divided by them.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lesions.core import config
+from lesions.core.errors import run
+from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
+from lesions.isic import metrics, official
+from lesions.predict import calibration, drawing, ensembles
+from lesions.predict.config import Ensemble
+
+PREDICTIONS = Path("data/predictions")
+CHECKPOINT = "bma"
+
+
+def read(member: str) -> pd.DataFrame:
+    """Return a member's predictions, the mean over its seeds: image, split, label, p_<class> …"""
+    table = read_csv(PREDICTIONS / f"train/{member}.csv", ["image", "split", "checkpoint", "label"], "stages.train")
+    table = table[table["checkpoint"] == CHECKPOINT]
+    return table.groupby(["image", "split", "label"], sort=False)[ensembles.columns(table)].mean().reset_index()
+
+
+def outputs(table: pd.DataFrame, fitted: calibration.Calibration) -> pd.DataFrame:
+    """Return the rows of `table` twice: calibrated, and balanced."""
+    names, both = ensembles.columns(table), []
+    for checkpoint in ("calibrated", "balanced"):
+        p = getattr(fitted, checkpoint)(table[names].to_numpy(float))
+        both.append(table.assign(checkpoint=checkpoint, **dict(zip(names, p.T, strict=True))))
+    return pd.concat(both, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="a block of params.yaml: ensembles")
+    name = parser.parse_args().name
+    members = config.read(f"ensembles.{name}", Ensemble).members
+    mean = ensembles.mean({member: read(member) for member in members}, ["image", "split", "label"])
+    names = ensembles.columns(mean)
+    classes = [column.removeprefix("p_") for column in names]
+    truth = mean["label"].map({c: i for i, c in enumerate(classes)}).to_numpy()
+    val, test = ((mean["split"] == part).to_numpy() for part in ("val", "test"))
+    raw = mean[names].to_numpy(float)
+    fitted = calibration.fit(truth[val], raw[val])
+    calibrated, balanced = fitted.calibrated(raw[test]), fitted.balanced(raw[test])
+
+    found = metrics.classification(truth[test], balanced) | {"ece": calibration.ece(truth[test], calibrated)}
+    found["loss"] = metrics.log_loss(truth[test], calibrated)
+    aucs = [metrics.auc(truth[test] == i, calibrated[:, i]) for i in range(len(classes))]
+    found["auc"] = float(np.mean(aucs))
+    write_json(Path(f"metrics/ensemble/{name}.json"), {key: round(float(value), 6) for key, value in found.items()})
+    write_csv(PREDICTIONS / f"ensemble/{name}.csv", outputs(mean[val | test], fitted))
+    settings = {"members": members, "temperature": fitted.temperature}
+    settings |= {"bias": dict(zip(classes, fitted.bias, strict=True))}
+    settings |= {"shares": dict(zip(classes, fitted.shares, strict=True))}
+    write_json(Path(f"models/ensemble/{name}.json"), settings)
+    with replacing_folder(Path(f"plots/ensemble/{name}")) as folder:
+        before, after = (calibration.reliability(truth[test], p) for p in (raw[test], calibrated))
+        risk = calibration.risk_coverage(truth[test], calibrated)
+        write_csv(folder / "reliability.csv", after)
+        write_csv(folder / "risk.csv", risk)
+        eces = [calibration.ece(truth[test], p) for p in (raw[test], calibrated)]
+        drawing.trust(before, after, eces, risk).savefig(folder / "trust.png", dpi=120)
+
+    keys = ["test", "image", "label", "seen"]  # members of one split have seen the same images
+    tables = {m: read_csv(PREDICTIONS / f"tests/{m}.csv", keys, "stages.score") for m in members}
+    tests = outputs(ensembles.mean(tables, keys), fitted)
+    with replacing_folder(Path(f"data/submissions/ensemble/{name}")) as submissions:
+        for test, of in tests[tests["checkpoint"] == "balanced"].groupby("test", sort=False):
+            terms = official.in_terms(str(test), of[names].set_axis(classes, axis=1))
+            write_csv(submissions / f"{test}.csv", official.submission(str(test), of["image"], terms))
+    write_csv(PREDICTIONS / f"ensemble/{name}_tests.csv", tests)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""The challenges' own rules (against the official scorer), submission files, calibration, ensembles."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from isic_challenge_scoring.classification import ClassificationMetric, ClassificationScore
+from sklearn.metrics import roc_auc_score
+
+from lesions.compare import boards
+from lesions.core.errors import InputError
+from lesions.isic import official
+from lesions.isic.names import CLASSES, HAM_CLASSES
+from lesions.predict import calibration, ensembles
+
+METRIC = ClassificationMetric.BALANCED_ACCURACY
+
+
+def drawn(classes: tuple[str, ...], count: int = 200, seed: int = 0) -> tuple[pd.Series, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    labels = pd.Series([*classes, *rng.choice(classes, count - len(classes))])
+    logits = rng.normal(size=(count, len(classes))) + 1.5 * np.eye(len(classes))[labels.map(classes.index)]
+    p = np.exp(logits)
+    return labels, pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=list(classes))
+
+
+def written(table: pd.DataFrame) -> io.StringIO:
+    return io.StringIO(table.to_csv(index=False))
+
+
+def score(labels: pd.Series, submission: pd.DataFrame) -> float:
+    """Score a submission file with the official scorer."""
+    truth = pd.DataFrame({c: (labels == c).astype(float) for c in submission.columns[1:]})
+    truth.insert(0, "image", submission["image"])
+    return ClassificationScore.from_stream(written(truth), written(submission), METRIC).overall
+
+
+@pytest.mark.parametrize("test", ["isic2018_test", "isic2019_test"])
+def test_our_score_of_a_submission_is_the_official_scorers(test):
+    labels, p = drawn(HAM_CLASSES if test == "isic2018_test" else (*CLASSES, "UNK"))
+    terms = official.in_terms(test, p)
+    submission = official.submission(test, pd.Series([f"ISIC_{i}" for i in range(len(p))]), terms)
+    assert official.scores(test, labels, terms)["bma"][0] == pytest.approx(score(labels, submission), abs=1e-12)
+
+
+def test_eight_classes_become_those_of_2018_and_of_2017():
+    _, p = drawn(CLASSES)
+    assert official.in_terms("isic2018_val", p)["AKIEC"].equals(p["AK"] + p["SCC"])
+    assert list(official.in_terms("isic2017_test", p)) == ["MEL", "BKL"]
+    assert official.in_terms("isic2019_test", p.drop(columns="SCC")) is None
+    assert official.in_terms("isic2018_val", p[["MEL"]]) is None
+
+
+def test_a_melanoma_classifier_has_2017s_melanoma_auc_alone():
+    labels, p = drawn(("OTHER", "MEL"))
+    terms = official.in_terms("isic2017_test", p)
+    assert set(official.scores("isic2017_test", labels, terms)) == {"MEL auc"}
+    file = official.submission("isic2017_test", labels.index.to_series().astype(str), terms)
+    assert list(file) == ["image_id", "melanoma", "seborrheic_keratosis"]
+
+
+def test_2017s_scores_are_scikit_learns():
+    labels, p = drawn(("MEL", "BKL", "NV"))
+    found = official.scores("isic2017_test", labels, official.in_terms("isic2017_test", p))
+    expected = [roc_auc_score(labels == c, p[c]) for c in ("MEL", "BKL")]
+    assert found["MEL auc"][0] == pytest.approx(expected[0]) and found["mean auc"][0] == pytest.approx(
+        np.mean(expected)
+    )
+
+
+def test_without_unk_its_images_are_left_out_and_weights_count_images_again():
+    labels, p = drawn((*CLASSES, "UNK"))
+    eight = official.in_terms("isic2019_test", p.drop(columns="UNK"))
+    known = labels != "UNK"
+    direct = official.scores("isic2019_test", labels[known], eight[known])["bma"]
+    assert official.scores("isic2019_test", labels, eight)["bma"] == pytest.approx(direct)
+    twice = np.repeat(np.arange(len(labels)), 2)
+    weights = np.full((len(labels), 1), 2)
+    again = official.scores("isic2019_test", labels[twice], eight.iloc[twice])["bma"]
+    assert official.scores("isic2019_test", labels, eight, weights)["bma"] == pytest.approx(again)
+
+
+def test_calibration_lowers_the_error_of_overconfident_probabilities():
+    labels, p = drawn(("A", "B", "C"), 4000)
+    truth, sharp = labels.map("ABC".index).to_numpy(), p.to_numpy() ** 3
+    sharp /= sharp.sum(axis=1, keepdims=True)
+    fitted = calibration.fit(truth[:2000], sharp[:2000])
+    before, after = (
+        calibration.ece(truth[2000:], sharp[2000:]),
+        calibration.ece(truth[2000:], fitted.calibrated(sharp[2000:])),
+    )
+    assert after < 0.04 < before and fitted.temperature > 1.5
+
+
+def test_the_balanced_output_gives_every_class_the_same_share():
+    """Of one vague image each, the likeliest class is the one that is likelier than its share."""
+    fitted = calibration.Calibration(1.0, np.zeros(2), np.array([0.9, 0.1]))
+    p = np.array([[0.9, 0.1], [0.8, 0.2]])
+    assert fitted.balanced(p) == pytest.approx(np.array([[0.5, 0.5], [4 / 13, 9 / 13]]), abs=1e-3)
+
+
+def test_risk_at_full_coverage_is_the_error_and_reliability_counts_each_image():
+    labels, p = drawn(("A", "B"), 300)
+    truth = labels.map("AB".index).to_numpy()
+    risk = calibration.risk_coverage(truth, p.to_numpy())
+    assert risk["risk"].iloc[-1] == pytest.approx((p.to_numpy().argmax(axis=1) != truth).mean())
+    assert calibration.reliability(truth, p.to_numpy())["images"].sum() == 300
+
+
+def test_an_ensemble_is_the_mean_whatever_the_order_and_refuses_other_images():
+    _, p = drawn(("A", "B"), 5)
+    table = p.add_prefix("p_").assign(image=list("abcde"), split="val", label="A")
+    other = table.assign(p_A=table["p_B"], p_B=table["p_A"]).iloc[::-1]
+    keys = ["image", "split", "label"]
+    assert ensembles.mean({"one": table, "two": other}, keys)[["p_A", "p_B"]].to_numpy() == pytest.approx(0.5)
+    with pytest.raises(InputError, match="two: its images"):
+        ensembles.mean({"one": table, "two": other.replace("a", "z")}, keys)
+
+
+def test_a_place_counts_the_entries_above_and_says_why_it_does_not_compare(tmp_path):
+    (tmp_path / "leaderboards.csv").write_text(
+        "challenge,metric,place,team,entry,value,reason\n"
+        + "".join(f"ISIC 2017 Part 3,mean auc,1,,,{v},\n" for v in (0.99, 0.5))
+    )
+    labels, p = drawn(("MEL", "BKL", "NV"), 600)
+    rows = p.add_prefix("p_").assign(test="isic2017_test", image=range(600), label=labels, seen=False)
+    table = boards.table({"one": rows}, tmp_path, False, 0.95).set_index("metric")
+    assert table.loc["mean auc", ["place", "known", "comparable"]].to_list() == [2, 2, "yes"]
+    assert pd.isna(table.loc["MEL auc", "place"])
+    assert set(table.loc[[""], "comparable"]) == {boards.NOT_RUN}
+    rows.loc[3, "seen"] = True
+    assert boards.table({"one": rows}, tmp_path, False, 0.95)["comparable"][0] == "1 images seen in training"
