@@ -64,7 +64,7 @@ def main() -> None:
             found.append(rows.join(pd.DataFrame(p, columns=[f"p_{c}" for c in classes])))
             terms = official.in_terms(test, pd.DataFrame(p, columns=classes))
             write_csv(submissions / f"{test}.csv", official.submission(test, rows["image"], terms))
-    write_csv(Path(f"data/predictions/tests/{name}.csv"), pd.concat(found, ignore_index=True))
+    write_csv(Path(f"data/predictions/tests/{name}.csv"), pd.concat(found[1:] or found, ignore_index=True))
 
 
 if __name__ == "__main__":

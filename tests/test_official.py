@@ -14,6 +14,7 @@ from lesions.isic import official
 from lesions.isic.names import CLASSES, HAM_CLASSES
 from lesions.predict import calibration, ensembles
 
+MASKS = pd.DataFrame(columns=["test", "model", "image", "jaccard", "dice"])
 METRIC = ClassificationMetric.BALANCED_ACCURACY
 
 
@@ -125,9 +126,9 @@ def test_a_place_counts_the_entries_above_and_says_why_it_does_not_compare(tmp_p
     )
     labels, p = drawn(("MEL", "BKL", "NV"), 600)
     rows = p.add_prefix("p_").assign(test="isic2017_test", image=range(600), label=labels, seen=False)
-    table = boards.table({"one": rows}, tmp_path, False, 0.95).set_index("metric")
+    table = boards.table({"one": rows}, MASKS, tmp_path, False, 0.95).set_index("metric")
     assert table.loc["mean auc", ["place", "known", "comparable"]].to_list() == [2, 2, "yes"]
     assert pd.isna(table.loc["MEL auc", "place"])
     assert set(table.loc[[""], "comparable"]) == {boards.NOT_RUN}
     rows.loc[3, "seen"] = True
-    assert boards.table({"one": rows}, tmp_path, False, 0.95)["comparable"][0] == "1 images seen in training"
+    assert boards.table({"one": rows}, MASKS, tmp_path, False, 0.95)["comparable"][0] == "1 images seen in training"

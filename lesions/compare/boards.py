@@ -5,13 +5,14 @@ A place counts the entries above ours among those that published/leaderboards.cs
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lesions.compare import intervals
 from lesions.core.files import read_csv
-from lesions.isic import official
+from lesions.isic import metrics, official
 from lesions.isic.names import UNKNOWN
 
 # Test set -> its leaderboard, and how many images it has.
@@ -20,39 +21,58 @@ BOARDS = {
     "isic2018_val": ("ISIC 2018 Task 3 validation", 193),
     "isic2018_test": ("ISIC 2018 Task 3", 1511),  # without the one that the official scorer leaves out
     "isic2019_test": ("ISIC 2019 Task 1", 8238),
+    "isic2018_task1_val": ("ISIC 2018 Task 1 validation", 100),
+    "isic2018_task1_test": ("ISIC 2018 Task 1", 1000),
 }
 NOT_RUN = "not run: archive"
 COLUMNS = ["challenge", "test", "metric", "model", "ours", "low", "high", "n", "place", "place_low", "place_high",
            "known", "comparable"]  # fmt: skip
 
 
-def why_not(test: str, rows: pd.DataFrame, classes: Iterable[str], sample: bool) -> str:
+def why_not(test: str, rows: pd.DataFrame, sample: bool) -> str:
     """Return why scores on these rows do not compare with the leaderboard's; '' if they do."""
-    whole, seen = BOARDS[test][1], int(rows["seen"].astype(bool).sum())
+    whole, seen = BOARDS[test][1], int(rows["seen"].astype(bool).sum()) if "seen" in rows else 0
     reasons = ["drawn sample"] * sample
     if len(rows) != whole and not sample:
         reasons.append(f"{len(rows):,} of {whole:,} images")
-    if test == "isic2019_test" and UNKNOWN not in classes:
+    if test == "isic2019_test" and f"p_{UNKNOWN}" not in rows:
         reasons.append("without the class UNK")
     if seen:
         reasons.append(f"{seen} images seen in training")
     return "; ".join(reasons)
 
 
-def scored(test: str, model: str, rows: pd.DataFrame, board: pd.DataFrame, sample: bool, confidence: float) -> list:
-    """Return lines of COLUMNS for one model's predictions on one test set; intervals are bootstrapped by image."""
-    p = rows.filter(regex="^p_").dropna(axis=1, how="all").rename(columns=lambda name: name.removeprefix("p_"))
+def places(board: pd.DataFrame, challenge: str, metric: str, scores: tuple[float, float, float]) -> list:
+    """Return the places of a score, of its upper and its lower bound, and among how many entries."""
+    entries = board.loc[(board["challenge"] == challenge) & (board["metric"] == metric), "value"].to_numpy()
+    value, low, high = scores
+    return [*(int(1 + (entries > s).sum()) if len(entries) else None for s in (value, high, low)), len(entries)]
+
+
+def line(test: str, metric: str, model: str, rows: pd.DataFrame, value: float, drawn: np.ndarray, *told: Any) -> list:
+    """Return a line of COLUMNS. `told`: the leaderboards, whether the test sets are drawn, and the confidence."""
+    board, sample, confidence = told
+    scores, challenge = intervals.around(value, drawn, confidence), BOARDS[test][0]
+    placed = places(board, challenge, metric, scores)
+    return [challenge, test, metric, model, *scores, len(rows), *placed, why_not(test, rows, sample) or "yes"]
+
+
+def classified(test: str, model: str, rows: pd.DataFrame, *told: Any) -> list[list]:
+    """Return lines for one model's predictions on one test set, its intervals bootstrapped by image."""
+    p = rows.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
     terms = official.in_terms(test, p)
     assert terms is not None  # stages.score writes no other
     drawn = np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES))).T
-    resampled, lines = official.scores(test, rows["label"], terms, drawn), []
-    for metric, found in official.scores(test, rows["label"], terms).items():
-        value, low, high = intervals.around(found[0], resampled[metric], confidence)
-        line = [BOARDS[test][0], test, metric, model, value, low, high, len(rows)]
-        entries = board.loc[(board["challenge"] == BOARDS[test][0]) & (board["metric"] == metric), "value"].to_numpy()
-        places = [int(1 + (entries > score).sum()) if len(entries) else None for score in (value, high, low)]
-        lines.append([*line, *places, len(entries), why_not(test, rows, terms, sample) or "yes"])
-    return lines
+    resampled = official.scores(test, rows["label"], terms, drawn)
+    found = official.scores(test, rows["label"], terms)
+    return [line(test, metric, model, rows, found[metric][0], resampled[metric], *told) for metric in found]
+
+
+def segmented(test: str, model: str, rows: pd.DataFrame, *told: Any) -> list[list]:
+    """Return lines for one U-Net's masks of one test set: the leaderboard's thresholded Jaccard, and the mean one."""
+    jaccard, drawn = rows["jaccard"].to_numpy(), np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES)))
+    values = {"jaccard_thresholded": metrics.thresholded(jaccard), "jaccard": jaccard}
+    return [line(test, m, model, rows, v.mean(), drawn @ v / len(v), *told) for m, v in values.items()]
 
 
 def read(predictions: Path, classifiers: Iterable[str], ensembles: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -65,17 +85,21 @@ def read(predictions: Path, classifiers: Iterable[str], ensembles: Iterable[str]
     return found
 
 
-def table(models: dict[str, pd.DataFrame], published: Path, sample: bool, confidence: float) -> pd.DataFrame:
+def table(
+    models: dict[str, pd.DataFrame], masks: pd.DataFrame, published: Path, sample: bool, confidence: float
+) -> pd.DataFrame:
     """Return the scores of all models on all test sets, and a line for each test set that nothing was scored on.
 
-    sample: whether the test sets are drawn.
+    models: as `read` returns them. masks: what stages.score_masks wrote. sample: whether the test sets are drawn.
     """
-    board = pd.read_csv(published / "leaderboards.csv", keep_default_na=False)
+    told = pd.read_csv(published / "leaderboards.csv", keep_default_na=False), sample, confidence
     lines = []
     for model, found in models.items():
         for test, rows in found.groupby("test", sort=False):
-            lines += scored(str(test), model, rows.reset_index(drop=True), board, sample, confidence)
-    known = {line[1] for line in lines}
+            lines += classified(str(test), model, rows.reset_index(drop=True), *told)
+    for (test, model), rows in masks.groupby(["test", "model"], sort=False):
+        lines += segmented(str(test), str(model), rows, *told)
+    known = {found[1] for found in lines}
     blank = [None] * (len(COLUMNS) - 3)
     lines += [[name, test, "", *blank[:-1], NOT_RUN] for test, (name, _) in BOARDS.items() if test not in known]
     whole = dict.fromkeys(["n", "place", "place_low", "place_high", "known"], "Int64")
