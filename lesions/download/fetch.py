@@ -7,10 +7,10 @@ size, and the part becomes `<file>` when it is complete.
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 import requests
 from tqdm import tqdm
@@ -71,6 +71,10 @@ def _require_space(folder: Path, size: int) -> None:
         raise InputError(f"{folder}: {size / 1e9:.1f} GB needed and {free / 1e9:.1f} GB free; make room and run again")
 
 
+def _bar(name: str, total: int | None, done: int = 0) -> tqdm:
+    return tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True)
+
+
 def _copy(source: Path, target: Path) -> None:
     """Copy a file; if the file system can, `target` shares its bytes until one of the two is changed."""
     try:
@@ -79,21 +83,12 @@ def _copy(source: Path, target: Path) -> None:
         raise _AbsentError(error.strerror) from None
     total = source.stat().st_size
     _require_space(target.parent, total)
-    with (
-        file,
-        target.open("wb") as copy,
-        tqdm(desc=source.name, total=total, unit="B", unit_scale=True) as bar,
-    ):
-        if hasattr(os, "copy_file_range"):  # not on macOS
-            with suppress(OSError):  # not between all disks
-                while sent := os.copy_file_range(file.fileno(), copy.fileno(), 64 * CHUNK):
-                    bar.update(sent)
-        if target.stat().st_size != total:
-            bar.reset()
-            for each in (file, copy):
-                each.seek(0)
-            while chunk := file.read(CHUNK):
-                bar.update(copy.write(chunk))
+    with file, target.open("wb") as copy, _bar(source.name, total) as bar:
+        with suppress(OSError, AttributeError):  # not between all disks; not on macOS
+            while sent := os.copy_file_range(file.fileno(), copy.fileno(), 64 * CHUNK):
+                bar.update(sent)
+        while chunk := file.read(CHUNK):  # what is left: all or nothing of the file, as a rule
+            bar.update(copy.write(chunk))
 
 
 def _identity(url: str, response: requests.Response) -> dict:
@@ -142,10 +137,7 @@ def _request(url: str, path: Path) -> None:
             write_json(_note(path), now)
         total = now["size"] or (known["size"] if start else None)
         _require_space(path.parent, (total or 0) - start)
-        with (
-            part.open("ab") as file,
-            tqdm(desc=path.name, total=total, initial=start, unit="B", unit_scale=True) as bar,
-        ):
+        with part.open("ab") as file, _bar(path.name, total, start) as bar:
             for chunk in response.iter_content(BLOCK):
                 bar.update(file.write(chunk))
     size = part.stat().st_size
@@ -155,7 +147,7 @@ def _request(url: str, path: Path) -> None:
         raise _BrokenError(f"{size} of {total} bytes came")
 
 
-def _download(url: str, path: Path, sleep: Callable[[float], None]) -> None:
+def _download(url: str, path: Path) -> None:
     """Ask until all is there or TRIES in a row brought nothing new, with waits of 1, 2, 4 and 8 s in between."""
     tries, most = 0, 0
     while True:
@@ -178,16 +170,20 @@ def _download(url: str, path: Path, sleep: Callable[[float], None]) -> None:
         sleep(wait)
 
 
+def expected(path: Path, recorded: Checksum | None) -> str | None:
+    """Return the sha256 that the file at `path` has by its record or, without one, by its note."""
+    return recorded.sha256 if recorded else read_note(path).get("sha256")
+
+
 def whole(path: Path, recorded: Checksum | None = None) -> Checksum | None:
-    """Return the checksum of the file at `path` if it equals the record or, without one, the note; else None."""
-    expected = (recorded or read_note(path)).get("sha256")
-    if expected is None or not path.exists():
+    """Return the checksum of the file at `path` if it is the expected one, else None."""
+    if not path.exists():
         return None
     found = checksums.of(path)
-    return found if found["sha256"] == expected else None
+    return found if found.sha256 == expected(path, recorded) else None
 
 
-def fetch(places: Sequence[str], path: Path, sleep: Callable[[float], None] = time.sleep) -> Checksum:
+def fetch(places: Sequence[str], path: Path) -> Checksum:
     """Bring the file to `path` from the first of `places`, URLs or local paths, that has it; return its checksum.
 
     Raises InputError naming every place and what was wrong there.
@@ -198,14 +194,14 @@ def fetch(places: Sequence[str], path: Path, sleep: Callable[[float], None] = ti
     for place in sorted(places, key=lambda p: p != known.get("url")):  # first where a part came from
         try:
             if is_url(place):
-                _download(place, path, sleep)
+                _download(place, path)
             else:
                 _copy(Path(place), _part(path))  # a copy: the file is the user's
         except _AbsentError as error:
             reasons.append(f"{place}: {error}")
             continue
         found = checksums.of(_part(path))
-        write_note(path, sha256=found["sha256"])
+        write_note(path, sha256=found.sha256)
         _part(path).replace(path)
         return found
     raise InputError(f"{'; '.join(reasons)}; check the address and the network and run again: what came is kept")

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from lesions.core.errors import InputError
-from lesions.download.config import STORE
+from lesions.download.config import RAW, STORE
 
 LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating systems'; .dvcignore names the same
 
@@ -20,9 +20,8 @@ def folder(source: str) -> Path:
     return STORE / (readable if readable == source else f"{readable}-{hashlib.sha1(source.encode()).hexdigest()[:8]}")
 
 
-def holds(path: Path, file: str) -> bool:
-    """Return whether the file at `path` also lies in the store, as `file` of any source."""
-    return any(kept.exists() and kept.samefile(path) for kept in (each / file for each in STORE.glob("*")))
+def same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def link(kept: Path, target: Path) -> None:
@@ -31,7 +30,7 @@ def link(kept: Path, target: Path) -> None:
     On a file system without links, the file itself is moved to `target`; `adopt` brings it back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and target.samefile(kept):
+    if same(target, kept):
         return
     if not kept.is_symlink() and kept.stat().st_nlink == 1:  # else it is, or may be, a user's file too
         kept.chmod(0o444)  # or what is written to the link would change the store
@@ -55,30 +54,24 @@ def adopt(path: Path, kept: Path) -> None:
         shutil.move(path, kept)
 
 
-def listed(raw: Path) -> dict[str, Path]:
-    """Return {<year>/<file>: its path} for all files in `raw` but operating systems' litter."""
+def listed() -> dict[str, Path]:
+    """Return {<year>/<file>: its path} for all files in data/raw but operating systems' litter."""
     found = {}
-    for path in sorted(raw.rglob("*")):
+    for path in sorted(RAW.rglob("*")):
         if LITTER.fullmatch(path.name) or (path.is_dir() and not path.is_symlink()):
             continue
         if not path.is_file():  # a link to a folder is not looked into: it is the user's
             raise InputError(f"{path}: not a file; put the archive itself there, or a link to it, and run again")
-        found[path.relative_to(raw).as_posix()] = path
+        found[path.relative_to(RAW).as_posix()] = path
     return found
 
 
-def place(kept: Path, raw: Path, wanted: tuple[str, ...]) -> None:
-    """Make `raw` links to the `wanted` files in `kept`. Raises InputError for a file that no store has."""
-    for file, path in listed(raw).items():
-        if not holds(path, file):
+def place(kept: Path, wanted: tuple[str, ...]) -> None:
+    """Make data/raw links to the `wanted` files in `kept`. Raises InputError for a file that no source's folder has."""
+    for file, path in listed().items():
+        if not any(same(path, folder / file) for folder in STORE.glob("*")):
             raise InputError(f"{path}: came while the stage ran; run it again")
         if file not in wanted or not path.samefile(kept / file):
             path.unlink()
     for file in wanted:
-        link(kept / file, raw / file)
-
-
-def unlink(kept: Path, target: Path) -> None:
-    """Remove `target` if it is a link to the file at `kept`."""
-    if kept.exists() and target.exists() and target.samefile(kept):
-        target.unlink()
+        link(kept / file, RAW / file)

@@ -26,16 +26,15 @@ KERAS = {
 MD5 = {"keras:resnet50": "4d473c1dd8becc155b73f8504c6f6626"}
 
 
-def wrong(source: str, why: str) -> InputError:
-    return InputError(f"params.yaml: weights: {source!r}: {why}")
-
-
 def place(source: str) -> str:
     """Return the URL or path of a source of params.yaml's section weights. Raises InputError for an unknown one."""
     kind, _, what = source.partition(":")
-    if kind not in KINDS or not what:
-        raise wrong(source, f"expected <kind>:<what>{nearest(kind, KINDS)}")
-    return KINDS[kind](source, what)
+    try:
+        if kind not in KINDS or not what:
+            raise InputError(f"expected <kind>:<what>{nearest(kind, KINDS)}")
+        return KINDS[kind](what)
+    except InputError as error:
+        raise InputError(f"params.yaml: weights: {source!r}: {error}") from None
 
 
 def file_name(source: str, place: str) -> str:
@@ -43,57 +42,57 @@ def file_name(source: str, place: str) -> str:
     return f"{source.removeprefix('timm:')}.safetensors" if source.startswith("timm:") else Path(place).name
 
 
-def packaged(source: str, what: str) -> str:
+def packaged(what: str) -> str:
     """Return the path of a file in an installed package."""
     package, _, file = what.partition("/")
     try:
         there = metadata.files(package) or []
     except (metadata.PackageNotFoundError, ValueError):
-        raise wrong(source, f"{package or 'the package'} is not installed; pip install it") from None
+        raise InputError(f"{package or 'the package'} is not installed; pip install it") from None
     data = [path for path in there if path.suffix not in (".py", ".pyc") and ".dist-info" not in str(path)]
     found = [path for path in data if file and f"/{path}".endswith(f"/{file}")]
     if len(found) != 1:
-        raise wrong(source, f"{len(found) or 'no'} such files in {package}{nearest(file, map(str, data))}")
+        raise InputError(f"{len(found) or 'no'} such files in {package}{nearest(file, map(str, data))}")
     return str(found[0].locate())
 
 
-def of_torchvision(source: str, what: str) -> str:
+def of_torchvision(what: str) -> str:
     """Return the URL of torchvision's weights."""
     from torchvision import models
 
     network, _, tag = what.partition(".")
     tag, known = tag or "IMAGENET1K_V1", models.list_models(module=models)
     if network not in known:
-        raise wrong(source, f"torchvision has no such network{nearest(network, known)}")
+        raise InputError(f"torchvision has no such network{nearest(network, known)}")
     weights = models.get_model_weights(network)
     if tag not in weights.__members__:
-        raise wrong(source, f"torchvision has no weights {tag} of it{nearest(tag, weights.__members__)}")
+        raise InputError(f"torchvision has no weights {tag} of it{nearest(tag, weights.__members__)}")
     return weights[tag].url
 
 
-def of_timm(source: str, what: str) -> str:
+def of_timm(what: str) -> str:
     """Return the URL of the safetensors of a network and tag of timm's."""
     import timm
 
     known = timm.list_pretrained()
     if what not in known:
-        raise wrong(source, f"timm has no such weights{nearest(what, known)}")
+        raise InputError(f"timm has no such weights{nearest(what, known)}")
     cfg: Any = timm.models.get_pretrained_cfg(what)
     return HUB.format(cfg.hf_hub_id) if cfg.hf_hub_id else cfg.url
 
 
-def of_keras(source: str, what: str) -> str:
+def of_keras(what: str) -> str:
     """Return the URL of weights of keras.applications."""
     if what not in KERAS:
-        raise wrong(source, f"unknown{nearest(what, KERAS)}")
+        raise InputError(f"unknown{nearest(what, KERAS)}")
     return KERAS[what]
 
 
-def own(source: str, what: str) -> str:
+def own(what: str) -> str:
     """Return the path of a file of one's own."""
     path = Path(what).expanduser()
     if not path.is_file():
-        raise wrong(source, "no such file")
+        raise InputError("no such file")
     return str(path)
 
 

@@ -5,10 +5,10 @@ All fields are float64 [GRID, GRID]; colours are reflectances 0..1 under white l
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
+from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
 GRID = 160
@@ -29,13 +29,16 @@ KERATIN = np.array([0.90, 0.82, 0.64])
 YELLOW = np.array([0.77, 0.57, 0.39])
 
 
-@dataclass(frozen=True)
-class Chart:
-    """`colour` [GRID, GRID, 3] and `cover` [GRID, GRID], 0..1; `rho` is 1 on the border, and `cover` 0 outside."""
+class Chart(NamedTuple):
+    """`colour` [GRID, GRID, 3] and `cover` [GRID, GRID], 0..1; `rho` is 1 on the border, and `cover` 0 outside.
+
+    `radius`: the lesion's usual one, in parts of a photograph's shorter side, 0.08..0.52.
+    """
 
     colour: np.ndarray
     cover: np.ndarray
     rho: np.ndarray
+    radius: float
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -49,7 +52,7 @@ def mix(a: np.ndarray, b: np.ndarray, weight: np.ndarray | float) -> np.ndarray:
     return a + (b - a) * np.clip(weight, 0, 1)[..., None]
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], pitch: float) -> np.ndarray:
+def smooth_noise(rng: Generator, shape: tuple[int, int], pitch: float) -> np.ndarray:
     """Return cubic B-spline noise of mean 0 and deviation 1 whose grains are `pitch` points wide, at least one."""
     pitch = max(pitch, 1.0)
     field = rng.standard_normal((int(shape[0] / pitch) + 5, int(shape[1] / pitch) + 5))
@@ -79,9 +82,7 @@ def stamp(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, sigma: float) ->
     return gaussian_filter(marks * (2 * np.pi * sigma**2), sigma, mode="constant")
 
 
-def walks(
-    rng: np.random.Generator, y: np.ndarray, x: np.ndarray, steps: int, wander: float
-) -> tuple[np.ndarray, np.ndarray]:
+def walks(rng: Generator, y: np.ndarray, x: np.ndarray, steps: int, wander: float) -> tuple[np.ndarray, np.ndarray]:
     """Return random curves from the starts (y, x) [n]: two arrays [n, steps]; each step turns by about `wander`."""
     heading = rng.uniform(0, 2 * np.pi, (len(y), 1)) + np.cumsum(rng.normal(0, wander, (len(y), steps)), axis=1)
     return y[:, None] + np.cumsum(np.sin(heading), axis=1), x[:, None] + np.cumsum(np.cos(heading), axis=1)
@@ -90,7 +91,7 @@ def walks(
 class Draft:
     """An outline, and the pens to draw with inside it."""
 
-    def __init__(self, rng: np.random.Generator, lobes: float, elongation: float) -> None:
+    def __init__(self, rng: Generator, lobes: float, elongation: float) -> None:
         """Draw an outline. `lobes`: its irregularity, 0 to about 0.3; `elongation`: long over short axis less one."""
         self.rng = rng
         axis = np.linspace(-REACH, REACH, GRID)
@@ -142,8 +143,8 @@ class Draft:
         return 1 - (1 - np.clip((1 - self.rho - ragged * bite) / soft, 0, 1)) ** 2
 
 
-def _naevus(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng, dark = d.rng, d.rng.beta(2, 2)
+def _naevus(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    dark = d.rng.beta(2, 2)
     light, deep = mix(LIGHT_BROWN, BROWN, dark), mix(BROWN, DARK_BROWN, dark * 1.2)
     depth = 0.15 + 0.65 * ramp(d.rho, 1.0, rng.uniform(0.0, 0.5)) + 0.16 * d.noise(0.25) + 0.06 * d.noise(0.05)
     colour = mix(light, deep, depth)
@@ -158,8 +159,7 @@ def _naevus(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.15, 0.5), 0.07) * rng.uniform(0.75, 1)
 
 
-def _melanoma(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng = d.rng
+def _melanoma(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     slope = 0.6 * (np.cos(d.theta + rng.uniform(0, 6.28)) * d.r)
     zone = slope + 0.5 * d.noise(0.4) + 0.25 * d.noise(0.12)
     colour = mix(mix(LIGHT_BROWN, BROWN, 0.5 + 0.4 * d.noise(0.15)), DARK_BROWN, ramp(zone, -0.6, 0.5))
@@ -176,8 +176,7 @@ def _melanoma(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.12, 0.35), 0.09, 0.2) * rng.uniform(0.85, 1)
 
 
-def _basal_cell(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng = d.rng
+def _basal_cell(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     colour = mix(PINK, WHITE, 0.35 + 0.25 * d.noise(0.3)) + 0.015 * d.noise(0.05)[..., None]
     colour = mix(colour, RED, 0.25 * ramp(d.noise(0.25), 0, 1.5))
     nests = ramp(d.noise(0.16), rng.uniform(0.9, 1.8), 2.2) + d.dots(rng.integers(1, 12), rng.uniform(0.025, 0.07))
@@ -192,8 +191,7 @@ def _basal_cell(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, np.maximum(cover, 0.8 * ramp(nests, 0.2, 1.0) * ramp(d.rho, 1.0, 0.93))
 
 
-def _keratosis_actinic(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng = d.rng
+def _keratosis_actinic(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     colour = mix(mix(PINK, RED, rng.uniform(0.1, 0.5)), LIGHT_BROWN, 0.35 + 0.35 * d.noise(0.35))
     holes = d.dots(rng.integers(50, 140), rng.uniform(0.014, 0.024), 0.97)
     colour = mix(colour, RED * 0.85, 0.6 * d.network(0.09) * (1 - holes))
@@ -204,8 +202,8 @@ def _keratosis_actinic(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.3, 0.6), 0.07, 0.3) * rng.uniform(0.6, 0.95)
 
 
-def _keratosis_benign(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng, dark = d.rng, d.rng.beta(1.3, 2.6)
+def _keratosis_benign(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    dark = d.rng.beta(1.3, 2.6)
     base = mix(mix(YELLOW, LIGHT_BROWN, rng.random()), DARK_BROWN * 1.2, dark)
     colour = mix(base, base * 0.72, 0.4 + 0.35 * d.noise(0.15) + 0.2 * d.noise(0.05))
     ridges = d.network(rng.uniform(0.1, 0.16))
@@ -216,8 +214,7 @@ def _keratosis_benign(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.04, 0.14), rng.uniform(0.02, 0.12), 0.09) * rng.uniform(0.7, 1)
 
 
-def _dermatofibroma(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng = d.rng
+def _dermatofibroma(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     ring = mix(mix(LIGHT_BROWN, PINK * 0.9, rng.random()), BROWN, 0.2 + 0.12 * d.noise(0.12))
     spokes = ramp(np.cos(d.theta * rng.integers(14, 26) + 2.0 * d.noise(0.25)), -0.4, 0.9)
     colour = mix(ring, BROWN, rng.uniform(0.35, 0.7) * np.maximum(d.network(0.07), spokes * ramp(d.rho, 0.3, 0.8)))
@@ -229,8 +226,8 @@ def _dermatofibroma(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.45, 0.7), 0.07, 0.08) * rng.uniform(0.75, 0.95)
 
 
-def _vascular(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng, dark = d.rng, d.rng.random()
+def _vascular(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    dark = d.rng.random()
     blood = mix(RED * 0.95, mix(DARK_RED, PURPLE, rng.random()), dark)
     stroma = mix(mix(PINK, np.array([0.78, 0.66, 0.74]), dark), blood, rng.uniform(0.2, 0.7))
     lacunae = ramp(d.noise(rng.uniform(0.14, 0.25)), -1.2, 0.5)
@@ -242,8 +239,7 @@ def _vascular(d: Draft) -> tuple[np.ndarray, np.ndarray]:
     return colour, d.cover(rng.uniform(0.06, 0.16), 0.03, 0.15) * rng.uniform(0.88, 1)
 
 
-def _squamous_cell(d: Draft) -> tuple[np.ndarray, np.ndarray]:
-    rng = d.rng
+def _squamous_cell(d: Draft, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     colour = mix(mix(RED, PINK, rng.uniform(0.3, 0.9)), LIGHT_BROWN, 0.25 + 0.25 * d.noise(0.3))
     curls = d.vessels(rng.integers(15, 40), 0.09, 0.4, 0.8, 0.98) * ramp(d.rho, 0.2, 0.6)
     colour = mix(colour, DARK_RED, 0.75 * np.maximum(curls, d.dots(30, 0.018)))
@@ -257,7 +253,7 @@ def _squamous_cell(d: Draft) -> tuple[np.ndarray, np.ndarray]:
 
 
 # class -> (structures, irregularity of the outline, deviation of the elongation, radius in parts of the shorter side)
-HABITS: dict[str, tuple[Callable[[Draft], tuple[np.ndarray, np.ndarray]], float, float, float]] = {
+HABITS: dict[str, tuple[Callable[[Draft, Generator], tuple[np.ndarray, np.ndarray]], float, float, float]] = {
     "MEL": (_melanoma, 0.12, 0.30, 0.39),
     "NV": (_naevus, 0.05, 0.22, 0.28),
     "BCC": (_basal_cell, 0.10, 0.30, 0.35),
@@ -269,12 +265,12 @@ HABITS: dict[str, tuple[Callable[[Draft], tuple[np.ndarray, np.ndarray]], float,
 }
 
 
-def draw(label: str, rng: np.random.Generator) -> tuple[Chart, float]:
-    """Return a lesion of class `label` and its usual radius in parts of a photograph's shorter side, 0.08..0.52."""
+def draw(label: str, rng: Generator) -> Chart:
+    """Return a lesion of class `label`."""
     structures, lobes, elongation, radius = HABITS[label]
     draft = Draft(rng, lobes * rng.uniform(0.5, 1.6), rng.normal(0, elongation))
-    colour, cover = structures(draft)
+    colour, cover = structures(draft, rng)
     grain = 1 + 0.05 * draft.noise(0.06) + 0.04 * draft.noise(0.3)
     colour = colour * grain[..., None] * np.exp(rng.normal(0, 0.07) + rng.normal(0, 0.03, 3))
-    size = float(np.clip(radius * np.exp(rng.normal(0, 0.3)), 0.08, 0.52))
-    return Chart(np.clip(colour, 0.02, 1), cover, draft.rho), size
+    radius = float(np.clip(radius * np.exp(rng.normal(0, 0.3)), 0.08, 0.52))
+    return Chart(np.clip(colour, 0.02, 1), cover, draft.rho, radius)

@@ -3,9 +3,10 @@
 Everything is computed in float64 from a numpy Generator, so that the rounded pixels do not depend on the machine.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label, map_coordinates
 
 from lesions.sample import dermoscopy
@@ -24,54 +25,43 @@ INKS = np.array([[0.36, 0.22, 0.55], [0.22, 0.26, 0.58], [0.50, 0.25, 0.52]])
 SUN_DAMAGED = {"AK": 0.8, "SCC": 0.7, "BCC": 0.4, "BKL": 0.35, "MEL": 0.25, "DF": 0.1, "NV": 0.08, "VASC": 0.15}
 
 
-@dataclass(frozen=True)
-class Lesion:
-    """What every photograph of one lesion shares: its chart, its usual radius, and the skin around it (RGB 0..1)."""
+class Lesion(NamedTuple):
+    """What every photograph of one lesion shares: its chart, and the skin around it (RGB 0..1)."""
 
     chart: dermoscopy.Chart
-    radius: float
     tone: np.ndarray
     sun: float
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """`picture` uint8 [h, w, 3]; `mask` uint8 [h, w], 0 or 255; `illuminant` float64 [3], RGB of unit length.
-
-    `neutral` float64 [h, w, 3] is the same scene under white light: picture / 255 = neutral * sqrt(3) * illuminant,
-    clipped at 1 and rounded, without any gamma.
-    """
+class Photograph(NamedTuple):
+    """`picture` uint8 [h, w, 3]; `mask` uint8 [h, w], 0 or 255."""
 
     picture: np.ndarray
     mask: np.ndarray
-    illuminant: np.ndarray
-    neutral: np.ndarray
 
 
 def lesion(name: str, seed: int, number: int) -> Lesion:
     """Return lesion `number` of the sample, of class `name`."""
     rng = np.random.default_rng([seed, number])
-    chart, radius = dermoscopy.draw(name, rng)
+    chart = dermoscopy.draw(name, rng)
     tone = TONES[rng.choice(5, p=[0.3, 0.25, 0.2, 0.15, 0.1])] * np.exp(rng.normal(0, 0.03, 3))
-    return Lesion(chart, radius, tone, float(rng.random() < SUN_DAMAGED[name]) * rng.uniform(0.4, 1))
+    return Lesion(chart, tone, float(rng.random() < SUN_DAMAGED[name]) * rng.uniform(0.4, 1))
 
 
 def photograph(subject: Lesion, source: str, seed: int, number: int, image: int) -> Photograph:
     """Take photograph `image` of lesion `number`, as `source` (BCN, HAM or MSK) would take it."""
     rng = np.random.default_rng([seed, number, image])
     shape = SIZES[source][rng.integers(len(SIZES[source]))]
-    grid, scale = _view(rng, subject.radius, shape)
-    scene, mask = _lesion_on_skin(rng, subject, grid, scale, shape)
+    scene, mask = _lesion_on_skin(rng, subject, *_view(rng, subject.chart.radius, shape))
     scene = _in_front(rng, scene, source)
     scene = gaussian_filter(scene, rng.uniform(0.3, 0.85), axes=(0, 1))
     scene = scene * _light(rng, shape)[..., None] + rng.normal(0, 0.008, (*shape, 3))
     neutral = np.clip(_lens(rng, scene, source), 0, 1)
-    illuminant = _illuminant(rng, source)
-    values = np.clip(neutral * np.sqrt(3) * illuminant, 0, 1)
-    return Photograph(np.rint(values * 255).astype(np.uint8), mask, illuminant, neutral)
+    values = np.clip(neutral * np.sqrt(3) * _illuminant(rng, source), 0, 1)  # without any gamma
+    return Photograph(np.rint(values * 255).astype(np.uint8), mask)
 
 
-def _view(rng: np.random.Generator, radius: float, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+def _view(rng: Generator, radius: float, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Return chart coordinates [2, h, w] (y, x) of each pixel, and the pixels in one lesion radius."""
     scale = float(np.clip(radius * np.exp(rng.normal(0, 0.15)), 0.08, 0.56)) * min(shape)
     centre = np.array(shape) * (0.5 + np.clip(rng.normal(0, 0.045, 2), -0.1, 0.1))
@@ -82,9 +72,7 @@ def _view(rng: np.random.Generator, radius: float, shape: tuple[int, int]) -> tu
     return (turned / scale + dermoscopy.REACH) * (dermoscopy.GRID - 1) / (2 * dermoscopy.REACH), scale
 
 
-def _lesion_on_skin(
-    rng: np.random.Generator, subject: Lesion, grid: np.ndarray, scale: float, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _lesion_on_skin(rng: Generator, subject: Lesion, grid: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the scene float64 [h, w, 3], and the mask uint8 [h, w] of the lesion in it."""
     chart, shrink = subject.chart, dermoscopy.PIXELS / scale
     layers = [chart.cover, *np.moveaxis(chart.colour, 2, 0)]
@@ -92,7 +80,7 @@ def _lesion_on_skin(
         layers = [gaussian_filter(layer, 0.4 * shrink) for layer in layers]
     cover, *colour = [map_coordinates(layer, grid, order=1, cval=0) for layer in layers]
     mask = _whole(map_coordinates(chart.rho, grid, order=1, cval=9) < 1)
-    scene = _skin(rng, subject, shape)
+    scene = _skin(rng, subject, mask.shape)
     relief = 1 + 0.5 * (scene / scene.mean((0, 1)) - 1).mean(2)[..., None]  # the skin's texture shows on the lesion
     cover = cover * mask
     scene = scene + (np.stack(colour, 2) * relief - scene) * cover[..., None]
@@ -107,7 +95,7 @@ def _whole(region: np.ndarray) -> np.ndarray:
     return binary_fill_holes(region)
 
 
-def _skin(rng: np.random.Generator, subject: Lesion, shape: tuple[int, int]) -> np.ndarray:
+def _skin(rng: Generator, subject: Lesion, shape: tuple[int, int]) -> np.ndarray:
     """Draw skin float64 [h, w, 3]: mottling, pores, lines and, where the sun has damaged it, vessels and freckles."""
     mottle, flush = smooth_noise(rng, shape, 7), smooth_noise(rng, shape, 26)
     furrows = ramp(np.abs(smooth_noise(rng, shape, rng.uniform(2.5, 4))), 0.5, 0)
@@ -127,21 +115,16 @@ def _skin(rng: np.random.Generator, subject: Lesion, shape: tuple[int, int]) -> 
     return skin
 
 
-def _in_front(rng: np.random.Generator, scene: np.ndarray, source: str) -> np.ndarray:
+def _in_front(rng: Generator, scene: np.ndarray, source: str) -> np.ndarray:
     """Add, each on some pictures only: ink, hair, a ruler, gel bubbles. [h, w, 3] -> [h, w, 3]."""
-    often = source == "MSK"
-    if rng.random() < (0.10 if often else 0.04):
-        scene = _ink(rng, scene)
-    if rng.random() < 0.35:
-        scene = _hair(rng, scene)
-    if rng.random() < (0.25 if often else 0.08):
-        scene = _ruler(rng, scene)
-    if rng.random() < 0.10:
-        scene = _bubbles(rng, scene)
+    ink, ruler = (0.10, 0.25) if source == "MSK" else (0.04, 0.08)
+    for add, chance in ((_ink, ink), (_hair, 0.35), (_ruler, ruler), (_bubbles, 0.10)):
+        if rng.random() < chance:
+            scene = add(rng, scene)
     return scene
 
 
-def _hair(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+def _hair(rng: Generator, scene: np.ndarray) -> np.ndarray:
     """Add a few hairs or, on one picture in four, many; of one colour, short and straight where the skin was shaved."""
     shape, shaved = scene.shape[:2], rng.random() < 0.3
     count = int(rng.integers(25, 60)) if rng.random() < 0.2 else int(rng.integers(2, 14))
@@ -156,7 +139,7 @@ def _hair(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     return mix(scene, colour, rng.uniform(0.65, 0.95) * line)
 
 
-def _ruler(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+def _ruler(rng: Generator, scene: np.ndarray) -> np.ndarray:
     """Add a millimetre scale along one side: a tick every few pixels, each fifth longer, sometimes a base line."""
     height, width = scene.shape[:2]
     pitch, start, line = rng.uniform(4, 9), rng.uniform(0.05, 0.5), rng.random() < 0.5
@@ -170,7 +153,7 @@ def _ruler(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     return mix(scene, np.array([0.12, 0.11, 0.12]), 0.85 * marks)
 
 
-def _ink(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+def _ink(rng: Generator, scene: np.ndarray) -> np.ndarray:
     """Add one or two strokes of a surgical marker near a side of the picture."""
     shape = scene.shape[:2]
     sides = np.array([[rng.uniform(0, 1), rng.choice([0.08, 0.92])] for _ in range(rng.integers(1, 3))])
@@ -180,7 +163,7 @@ def _ink(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     return scene * mix(np.ones(3), INKS[rng.integers(3)] * 1.2, stroke * faint)
 
 
-def _bubbles(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+def _bubbles(rng: Generator, scene: np.ndarray) -> np.ndarray:
     """Add air in the gel: rings, bright on the side of the lamp and dark on the other."""
     y, x = np.mgrid[: scene.shape[0], : scene.shape[1]]
     for _ in range(rng.integers(2, 14)):
@@ -191,7 +174,7 @@ def _bubbles(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     return scene
 
 
-def _light(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def _light(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
     """Return the brightness [h, w], around 1: the exposure, and a lamp that does not stand in the middle."""
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     tilt = rng.normal(0, 0.04, 2)
@@ -199,7 +182,7 @@ def _light(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return np.exp(rng.normal(0.04, 0.07)) * (1 + tilt[0] * y + tilt[1] * x - fall * (x * x + y * y))
 
 
-def _lens(rng: np.random.Generator, scene: np.ndarray, source: str) -> np.ndarray:
+def _lens(rng: Generator, scene: np.ndarray, source: str) -> np.ndarray:
     """Darken the edge of the field of view: a black circle on some BCN pictures, dark corners on some others."""
     shape = np.array(scene.shape[:2])
     y, x = np.mgrid[: shape[0], : shape[1]] - ((shape - 1) / 2 + rng.normal(0, 0.02, 2) * shape).reshape(2, 1, 1)
@@ -214,7 +197,7 @@ def _lens(rng: np.random.Generator, scene: np.ndarray, source: str) -> np.ndarra
     return scene
 
 
-def _illuminant(rng: np.random.Generator, source: str) -> np.ndarray:
+def _illuminant(rng: Generator, source: str) -> np.ndarray:
     """Return the light's colour [3], RGB of unit length: near the source's own, on one picture in eight far from it."""
     spread = np.array([0.12, 0.06, 0.12]) if rng.random() < 0.125 else np.array([0.05, 0.03, 0.05])
     colour = np.exp(np.array(TINTS[source]) + rng.normal(0, 1, 3) * spread)

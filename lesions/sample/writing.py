@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -65,14 +64,6 @@ class Case:
     patient: tuple[str, str, str]
     names: tuple[str, ...]
     diagnosis: str = ""
-
-
-class File(NamedTuple):
-    """One image as it goes into the archives: JPEG of the picture and PNG of the mask."""
-
-    name: str
-    jpeg: bytes
-    png: bytes
 
 
 def shares(total: int, weights: dict[str, int], floors: dict[str, int]) -> dict[str, int]:
@@ -177,15 +168,13 @@ def plan_2020(sample: Sample) -> tuple[list[Case], str]:
     return cases, duplicate
 
 
-def draw_case(case: Case, seed: int) -> list[File]:
-    """Return all photographs of one lesion, encoded."""
+def draw_case(seed: int, case: Case) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return all photographs of one lesion by name, as JPEGs, and the masks of those from MSK, as PNGs."""
     subject = scene.lesion(case.label, seed, case.number)
-    files = []
-    for k, name in enumerate(case.names):
-        photograph = scene.photograph(subject, case.source, seed, case.number, k)
-        jpeg = _encoded(photograph.picture, "JPEG", quality=QUALITY)
-        files.append(File(name, jpeg, _encoded(photograph.mask, "PNG") if case.source == "MSK" else b""))
-    return files
+    shots = {name: scene.photograph(subject, case.source, seed, case.number, k) for k, name in enumerate(case.names)}
+    jpegs = {name: _encoded(shot.picture, "JPEG", quality=QUALITY) for name, shot in shots.items()}
+    masks = {name: _encoded(shot.mask, "PNG") for name, shot in shots.items() if case.source == "MSK"}
+    return jpegs, masks
 
 
 def _encoded(pixels: np.ndarray, kind: str, **how: int) -> bytes:
@@ -194,53 +183,53 @@ def _encoded(pixels: np.ndarray, kind: str, **how: int) -> bytes:
     return stream.getvalue()
 
 
-def drawer(seed: int) -> Callable[[Case], list[File]]:
-    return partial(draw_case, seed=seed)
+def drawer(seed: int) -> Callable[[Case], tuple[dict[str, bytes], dict[str, bytes]]]:
+    return partial(draw_case, seed)
 
 
-def write(target: Path, sample: Sample, isic2020: bool, workers: int | None = None) -> None:
-    """Write isic.files(isic2020) below `target`, drawn in `workers` processes (default: one for each CPU)."""
+def write(target: Path, sample: Sample, isic2020: bool) -> None:
+    """Write isic.files(isic2020) below `target`, drawn on all cores."""
     cases = plan(sample)
     later, duplicate = plan_2020(sample) if isic2020 else ([], "")
-    files: dict[str, File] = {}
+    jpegs: dict[str, bytes] = {}
+    masks: dict[str, bytes] = {}
     with tqdm(total=sum(len(c.names) for c in (*cases, *later)), desc="drawing the sample", unit="image") as bar:
-        for drawn in in_order(partial(drawer, sample.seed), [*cases, *later], workers or usable()):
-            files |= {file.name: file for file in drawn}
-            bar.update(len(drawn))
+        for pictures, outlines in in_order(partial(drawer, sample.seed), [*cases, *later], usable()):
+            jpegs |= pictures
+            masks |= outlines
+            bar.update(len(pictures))
     listed = {name: case for case in cases[:-1] for name in case.names}
-    paired = _paired(cases, sample)
-    _write_zip(target / isic.IMAGES_2019, {f"{name}.jpg": files[name].jpeg for name in listed})
-    _write_zip(target / isic.IMAGES_2018, {f"{isic.canonical(n)}.jpg": files[n].jpeg for n in paired})
-    _write_zip(target / isic.MASKS_2018, {f"{isic.canonical(n)}_segmentation.png": files[n].png for n in paired})
+    _write_zip(target / isic.IMAGES_2019, {f"{name}.jpg": jpegs[name] for name in listed})
     columns = (*isic.CLASSES, "UNK")
-    truth = [[name, *(str(float(label == case.label)) for label in columns)] for name, case in listed.items()]
+    truth = [[name, *(float(label == case.label) for label in columns)] for name, case in listed.items()]
     _write_csv(target / isic.TRUTH_2019, ["image", *columns], truth)
     people = [[name, *case.patient[:2], case.lesion_id, case.patient[2]] for name, case in listed.items()]
     _write_csv(target / isic.METADATA_2019, ["image", "age_approx", "anatom_site_general", "lesion_id", "sex"], people)
+    paired = _paired(cases, sample)
+    _write_zip(target / isic.IMAGES_2018, {f"{isic.canonical(n)}.jpg": jpegs[n] for n in paired})
+    _write_zip(target / isic.MASKS_2018, {f"{isic.canonical(n)}_segmentation.png": masks[n] for n in paired})
     for part, chosen in challenge_2017(cases, sample).items():
-        pictures = {f"{isic.canonical(n)}.jpg": files[n].jpeg for n in chosen}
-        extras = {f"{isic.canonical(n)}_superpixels.png": _superpixels(files[n].jpeg) for n in chosen}
-        _write_zip(target / isic.IMAGES_2017[part], pictures | extras)
-        scores = [
-            [isic.canonical(n), *(str(float(listed[n].label == label)) for label in ("MEL", "BKL"))] for n in chosen
-        ]
+        pictures = {f"{isic.canonical(n)}.jpg": jpegs[n] for n in chosen}
+        superpixels = {f"{isic.canonical(n)}_superpixels.png": _superpixels(jpegs[n]) for n in chosen}
+        _write_zip(target / isic.IMAGES_2017[part], pictures | superpixels)
+        scores = [[isic.canonical(n), *(float(listed[n].label == label) for label in ("MEL", "BKL"))] for n in chosen]
         _write_csv(target / isic.TRUTH_2017[part], ["image_id", "melanoma", "seborrheic_keratosis"], scores)
     if later:
-        _write_2020(target, later, duplicate, files)
+        _write_2020(target, later, duplicate, jpegs)
 
 
-def _write_2020(target: Path, cases: list[Case], duplicate: str, files: dict[str, File]) -> None:
+def _write_2020(target: Path, cases: list[Case], duplicate: str, jpegs: dict[str, bytes]) -> None:
     listed = {name: case for case in cases for name in case.names}
     first = next(name for name, case in listed.items() if case.diagnosis == "nevus")
-    jpegs = {name: files[name].jpeg for name in listed} | {duplicate: files[first].jpeg}
-    _write_zip(target / isic.IMAGES_2020, {f"{name}.jpg": jpeg for name, jpeg in jpegs.items()})
+    listed[duplicate] = listed[first]
+    pictures = {f"{name}.jpg": jpegs[first if name == duplicate else name] for name in listed}
+    _write_zip(target / isic.IMAGES_2020, pictures)
     rows = []
-    for name, case in (listed | {duplicate: listed[first]}).items():
+    for name, case in listed.items():
         age, site, sex = case.patient
         site = "torso" if "torso" in site else site  # which 2020 does not divide
-        target_of = ["malignant", "1"] if case.label == "MEL" else ["benign", "0"]
         person = [case.lesion_id.replace("IL", "IP"), case.lesion_id, sex, age, site]
-        rows.append([name, *person, case.diagnosis, *target_of])
+        rows.append([name, *person, case.diagnosis, *(["malignant", 1] if case.label == "MEL" else ["benign", 0])])
     header = ["image_name", "patient_id", "lesion_id", "sex", "age_approx", "anatom_site_general_challenge"]
     _write_csv(target / isic.TRUTH_2020, [*header, "diagnosis", "benign_malignant", "target"], rows)
     _write_csv(target / isic.DUPLICATES_2020, ["image_name_1", "image_name_2"], [[first, duplicate]])
@@ -260,7 +249,7 @@ def challenge_2017(cases: list[Case], sample: Sample) -> dict[str, list[str]]:
     Training: of the others as many as the scarcest class allows in the real proportions.
     """
     rng = np.random.default_rng([sample.seed, 2017])
-    validation, rest = [], {}
+    validation, rest = list[str](), {}
     for label in MSK:
         found = [case.names for case in cases[:-1] if case.source == "MSK" and case.label == label]
         lesions = sorted((found[i] for i in rng.permutation(len(found))), key=len)
@@ -272,11 +261,9 @@ def challenge_2017(cases: list[Case], sample: Sample) -> dict[str, list[str]]:
         validation += taken
         rest[label] = [name for names in lesions for name in names]
     scale = min(len(names) / TRAINING_2017[label] for label, names in rest.items())
-    train = [
-        name
-        for label, names in rest.items()
-        for name in rng.choice(names, round(scale * TRAINING_2017[label]), replace=False).tolist()
-    ]
+    train = []
+    for label, names in rest.items():
+        train += rng.choice(names, round(scale * TRAINING_2017[label]), replace=False).tolist()
     return {"train": train, "validation": validation}
 
 
@@ -300,7 +287,7 @@ def _write_zip(path: Path, members: dict[str, bytes]) -> None:
             archive.writestr(entry, content)
 
 
-def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
+def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
     """Write a CSV with CRLF line ends, as published; sorted by image."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\r\n").writerows([header, *sorted(rows)])
