@@ -12,6 +12,7 @@ picture plots/train/<name>/history.csv and plots/base_model/<name>.csv; writes
   metrics/compare.md         the same as the studies' tables, and the leaderboards with our place
   metrics/compare.json       how many numbers were published, stand beside one of ours, lie in our interval, out of it
   metrics/scorecard.html     the same as one page that needs nothing else
+  metrics/leaderboards.csv   our scores on official test sets, and their places among the entries that we know
   metrics/significance.csv   tests between classifiers, and of study C's choices over seeds
   plots/compare/*.png        the same as pictures, with losses by epoch, confusion matrices and ROC curves
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions.compare import figures, pages, scorecard, shortfalls, significance, studies
+from lesions.compare import boards, figures, pages, scorecard, shortfalls, significance, studies
 from lesions.compare.config import Chosen
 from lesions.core import config
 from lesions.core.errors import run
@@ -86,7 +87,10 @@ def main() -> None:
     seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)
-    rows += of_b + of_c + studies.unet34(runs) + of_d + of_e
+    rows += of_b + of_c + studies.unet34(runs) + of_d + of_e + studies.calibrated(runs, chosen.ensembles)
+    models = boards.read(DATA / "predictions", chosen.score, chosen.ensembles)
+    masks = read_csv(DATA / "predictions/tests_masks.csv", ["test", "model", "image", "jaccard"], "stages.score_masks")
+    places = boards.table(models, masks, PUBLISHED, source == "sample", confidence)
 
     kinds = scorecard.data_kinds(source, images["label"], len(pairs), melanoma, added)
     table = scorecard.beside(PUBLISHED, rows, kinds)
@@ -99,8 +103,9 @@ def main() -> None:
     write_json(METRICS / "compare.json", scorecard.headline(table))
     write_csv(METRICS / "compare.csv", table)
     write_csv(METRICS / "significance.csv", tests)
+    write_csv(METRICS / "leaderboards.csv", places)
     level = f"{100 * confidence:g} %"
-    write_text(METRICS / "compare.md", pages.text(table, tests, PUBLISHED, kinds, data, level, collapsed))
+    write_text(METRICS / "compare.md", pages.text(table, tests, places, PUBLISHED, kinds, data, level, collapsed))
     with replacing_folder(PLOTS / "compare") as drawn:
         figures.draw(drawn, table, trained | bases, curves, kinds, confidence)
     write_text(METRICS / "scorecard.html", pages.html(table, tests, PUBLISHED, PLOTS / "compare", kinds, data))

@@ -4,7 +4,7 @@
 
 Reads what the members predicted (data/predictions/train/<member>.csv, the state of the highest BMA, all seeds) and, on
 the official test sets, data/predictions/tests/<member>.csv; writes
-  data/predictions/ensemble/<name>.csv        image, split, label, checkpoint (calibrated, balanced), p_<class> …
+  data/predictions/ensemble/<name>.csv        image, split, label, seed, checkpoint (calibrated, balanced), p_…
   data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `test` and `seen`
   data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
   models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py)
@@ -43,7 +43,7 @@ def outputs(table: pd.DataFrame, fitted: calibration.Calibration) -> pd.DataFram
     names, both = ensembles.columns(table), []
     for checkpoint in ("calibrated", "balanced"):
         p = getattr(fitted, checkpoint)(table[names].to_numpy(float))
-        both.append(table.assign(checkpoint=checkpoint, **dict(zip(names, p.T, strict=True))))
+        both.append(table.assign(seed=0, checkpoint=checkpoint, **dict(zip(names, p.T, strict=True))))
     return pd.concat(both, ignore_index=True)
 
 

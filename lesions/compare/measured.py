@@ -122,6 +122,12 @@ def ensemble(members: list[Tested]) -> Tested:
     return replace(members[0], probabilities=np.mean([m.probabilities for m in members], axis=0))
 
 
+def part(tested: Tested, chosen: np.ndarray) -> Tested:
+    """Return the images that bool (N,) chooses."""
+    of = {name: getattr(tested, name)[chosen] for name in ("images", "lesions", "truth", "probabilities")}
+    return replace(tested, **of)
+
+
 def accuracy(matrix: np.ndarray) -> np.ndarray:
     """Return the accuracy of confusion matrices (…, C, C+1), as all that follows."""
     return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum(axis=(-2, -1))

@@ -98,6 +98,19 @@ def counted(table: pd.DataFrame) -> Table:
     return ["study", *counts.columns], [*lines, ["all", *counts.sum()]]
 
 
+def placed(places: pd.DataFrame) -> Table:
+    """Return a line for each of our scores on official test sets, with its place among the entries that we know."""
+    lines = []
+    for line in places.to_dict("records"):
+        place = ""
+        if pd.notna(line["place"]):
+            place = f"{line['place']} [{line['place_low']}, {line['place_high']}] beside {line['known']}"
+        score, model = "" if line["model"] is None else ours(line), line["model"] or ""
+        n = "" if pd.isna(line["n"]) else line["n"]
+        lines.append([line["challenge"], line["test"], model, line["metric"], score, n, place, line["comparable"]])
+    return ["challenge", "set", "model", "metric", "ours", "images", "place, and of how many known", "compares"], lines
+
+
 def mark(reason: str) -> str:
     """Return the mark of a footnote, if there is a reason."""
     return f" [^{reason}]" if reason else ""
@@ -172,8 +185,8 @@ def triple(values: pd.Series, whose: str) -> str:
 
 
 def text(
-    table: pd.DataFrame, tests: pd.DataFrame, published: Path, kinds: dict[str, str], data: dict[str, Any], level: str,
-    collapsed: list[str],
+    table: pd.DataFrame, tests: pd.DataFrame, places: pd.DataFrame, published: Path, kinds: dict[str, str],
+    data: dict[str, Any], level: str, collapsed: list[str],
 ) -> str:  # fmt: skip
     """Return compare.md. `data`: source, images, lesions of ISIC 2019; `collapsed`: runs that say one class of all."""
     why = dict(pd.read_csv(published / "reasons.csv")[["reason", "why"]].to_numpy())
@@ -181,7 +194,8 @@ def text(
     unets = table[table["run"].isin(["unet", "d_unet34"]) & (table["metric"] == "jaccard_thresholded")]
     body = render(
         "compare.md.j2", tables=Tables(table, published), studies=scorecard.STUDIES, kinds=kinds, sample=SAMPLE,
-        data=data, level=level, collapsed=collapsed, counts=counted(table), seeds=seeds(tests, table), unets=unets,
+        data=data, level=level, collapsed=collapsed, counts=counted(table), places=placed(places), unets=unets,
+        seeds=seeds(tests, table),
         pairs=lambda study: pairs(tests, study), folds={fold: fold.replace("_", " ") for fold in folds},
         number=number, ours=ours, both=both, mark=mark,
     )  # fmt: skip

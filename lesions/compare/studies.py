@@ -196,3 +196,25 @@ def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
             scores = {f"{split} auc mean": mean, f"{split} auc sd": deviation}
             rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores, reason)
     return found, rows
+
+
+def calibrated(runs: Runs, ensembles: Blocks) -> Rows:
+    """Return our ensembles on their test part: BMA and accuracy of the balanced output, AUC and loss of the other.
+
+    The BMA of each source of images (the letters that begin a lesion's id: HAM, BCN, MSK …) stands beside them.
+    """
+    rows = []
+    for name in ensembles:
+        predicted = runs.read("ensemble", name)
+        balanced, shown = (predicted.first(output) for output in ("balanced", "calibrated"))
+        found = measured.classification(balanced, runs.confidence)
+        found |= {"loss": measured.classification(shown, runs.confidence)["loss"]}
+        area = float(measured.macro_auc(shown)[0])
+        found |= {"auc": intervals.around(area, measured.resampled_auc(shown), runs.confidence)}
+        rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
+        sources = pd.Series(balanced.lesions).str.extract(r"^([A-Z]+)_", expand=False).to_numpy()
+        for source in sorted(set(sources[pd.notna(sources)])):
+            part = measured.part(balanced, sources == source)
+            score = measured.classification(part, runs.confidence)["bma"]
+            rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {source}": score})
+    return rows
