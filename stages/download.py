@@ -19,7 +19,7 @@ from lesions.download import checksums, fetch, store
 from lesions.download.checksums import Checksum
 from lesions.download.config import RAW, STORE, refuse_own
 from lesions.download.servers import bases
-from lesions.isic.names import FILES_2020, files
+from lesions.isic.names import FILES_2020, TESTS, files
 from lesions.raw import zips
 from lesions.raw.config import Data, Sample
 
@@ -67,7 +67,7 @@ def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums
         if folder != mine and fetch.expected(folder / file, None) == found.sha256:
             return folder
     checksums.hold(str(path), found, recorded, "move it elsewhere and run again")
-    if data.source == "sample" or file not in files(data.isic2020):
+    if data.source == "sample" or file not in files(data.isic2020, data.tests):
         raise InputError(
             f"{path}: not a file of data.source {data.source}; {way_in(data, file)}move it elsewhere and run again"
         )
@@ -78,11 +78,14 @@ def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums
 
 def way_in(data: Data, file: str) -> str:
     """Say how a file of data/raw could be used, if it has an official name."""
-    home = next((name for name in files(True) if Path(name).name == Path(file).name), file)
+    home = next((name for name in files(True, TESTS) if Path(name).name == Path(file).name), file)
     if home != file:
         return f"put it at data/raw/{home}, or "
-    if file in files(True) and data.source == "sample":
+    if file in files(True, TESTS) and data.source == "sample":
         return "say data.source isic to use it, or "
+    for test, named in TESTS.items():
+        if file in named:
+            return f"name {test} in data.tests to use it, or "
     return "set data.isic2020 to true to use it, or " if file in FILES_2020 else ""
 
 
@@ -134,10 +137,10 @@ def make(data: Data, wanted: tuple[str, ...]) -> dict[str, Checksum]:
     if not all(fetch.read_note(folder / file).get("code") == code and fetch.whole(folder / file) for file in wanted):
         from lesions.sample import writing
 
-        for file in files(True):
+        for file in files(True, TESTS):
             if fetch.whole(folder / file) and store.same(folder / file, RAW / file):  # else somebody wrote to it
                 (RAW / file).unlink()
-        writing.write(folder, data.sample, data.isic2020)
+        writing.write(folder, data.sample, data.isic2020, data.tests)
         for file in wanted:
             fetch.write_note(folder / file, code=code, sha256=checksums.of(folder / file).sha256)
     found = {file: checksums.of(folder / file) for file in wanted}
@@ -153,7 +156,7 @@ def make(data: Data, wanted: tuple[str, ...]) -> dict[str, Checksum]:
 def download(data: Data) -> None:
     """Fill data/raw with links to the files of data.source in the store, fetching or drawing what is not there."""
     refuse_own(data.source)
-    source, wanted = record_name(data), files(data.isic2020)
+    source, wanted = record_name(data), files(data.isic2020, data.tests)
     found = make(data, wanted) if data.source == "sample" else {}
     here = settle(data)
     found = found or collect(source, wanted, here)

@@ -818,7 +818,7 @@ def drawn(monkeypatch) -> list[int]:
     """The sample is the official files of `seed` 0, or 1 where its own seed is 1; the seeds of what was drawn."""
     seeds = []
 
-    def write(target, sample, isic2020):
+    def write(target, sample, isic2020, tests):
         seeds.append(sample.seed)
         for path in lay_out(target / "new", official(sample.seed) | (of_2020() if isic2020 else {})).rglob("20*/*"):
             (target / path.parent.name).mkdir(exist_ok=True)

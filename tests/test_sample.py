@@ -16,8 +16,9 @@ from scipy.ndimage import binary_fill_holes, label
 from lesions.core.errors import InputError
 from lesions.core.workers import in_order
 from lesions.isic import names as isic
-from lesions.raw import zips
+from lesions.raw import tables, zips
 from lesions.raw.config import Sample
+from lesions.sample import cases as planned
 from lesions.sample import scene as drawing
 from lesions.sample import writing
 
@@ -52,13 +53,13 @@ def sums(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in isic.files(True)}
 
 
-def blank(seed: int, case: writing.Case) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def blank(seed: int, case: planned.Case) -> tuple[dict[str, bytes], dict[str, bytes]]:
     Image.new("RGB", (40, 30)).save(content := io.BytesIO(), "JPEG")
     return dict.fromkeys(case.names, content.getvalue()), dict.fromkeys(case.names, b"")
 
 
 def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
-    cases = [*writing.plan(SMALL)[:12], writing.plan(SMALL)[-1], writing.plan_2020(SMALL)[0][0]]
+    cases = [*planned.plan(SMALL)[:12], planned.plan(SMALL)[-1], planned.plan_2020(SMALL)[0][0]]
     drawer = partial(writing.drawer, 3)
     assert [drawer()(case) for case in cases] == list(in_order(drawer, cases, 2))
     monkeypatch.setattr(writing, "draw_case", blank)
@@ -72,7 +73,7 @@ def test_the_same_bytes_for_any_number_of_processes(raw, tmp_path, monkeypatch):
 def test_the_files_hold_what_is_drawn_now(raw):
     """The archives, written by several processes, hold the bytes that one process draws again."""
     written = members(raw / isic.IMAGES_2019, ".jpg")
-    for case in writing.plan(SMALL)[:-1:9]:
+    for case in planned.plan(SMALL)[:-1:9]:
         for name, jpeg in writing.draw_case(SMALL.seed, case)[0].items():
             assert written[name] == jpeg
 
@@ -103,27 +104,27 @@ def test_csvs_are_as_published(raw):
 
 @pytest.mark.parametrize("images", [160, 640, 2000])
 def test_classes_keep_their_proportions_and_floors(images):
-    counts = writing.shares(images, writing.COUNTS, writing.FLOORS)
+    counts = planned.shares(images, planned.COUNTS, planned.FLOORS)
     assert sum(counts.values()) == images and list(counts) == list(isic.CLASSES)
-    assert all(counts[name] >= writing.FLOORS[name] for name in counts)
-    free = [name for name in counts if counts[name] > writing.FLOORS[name]]
-    ratios = [counts[name] / writing.COUNTS[name] for name in free]
+    assert all(counts[name] >= planned.FLOORS[name] for name in counts)
+    free = [name for name in counts if counts[name] > planned.FLOORS[name]]
+    ratios = [counts[name] / planned.COUNTS[name] for name in free]
     assert max(ratios) / min(ratios) < 1.1
 
 
 def test_the_plan_has_the_real_oddities():
     wanted = Sample(seed=0, images=640, pairs=160)
-    cases = writing.plan(wanted)[:-1]
+    cases = planned.plan(wanted)[:-1]
     names = [name for case in cases for name in case.names]
     assert len(set(names)) == len({isic.canonical(name) for name in names}) == wanted.images
-    assert sum(name.endswith("_downsampled") for name in names) == round(writing.DOWNSAMPLED * wanted.images)
-    assert sum(len(c.names) for c in cases if not c.lesion_id) == round(writing.UNGROUPED * wanted.images)
+    assert sum(name.endswith("_downsampled") for name in names) == round(planned.DOWNSAMPLED * wanted.images)
+    assert sum(len(c.names) for c in cases if not c.lesion_id) == round(planned.UNGROUPED * wanted.images)
     assert all(case.source == "MSK" for case in cases if not case.lesion_id)
-    assert {case.label for case in cases if case.source == "MSK"} == set(writing.MSK)
+    assert {case.label for case in cases if case.source == "MSK"} == set(planned.MSK)
     grouped = [case for case in cases if case.lesion_id]
     assert len({case.lesion_id for case in grouped}) == len(grouped)
     assert 1.7 < np.mean([len(case.names) for case in grouped]) < 2.3
-    assert max(len(case.names) for case in grouped) == writing.LARGEST_GROUP
+    assert max(len(case.names) for case in grouped) == planned.LARGEST_GROUP
     for k in range(3):
         assert 0 < sum(not case.patient[k] for case in cases) < 0.2 * len(cases)
 
@@ -135,7 +136,7 @@ def test_each_class_has_enough_lesions_and_no_lesion_two_classes(raw):
         labels[row["lesion_id"] or row["image"]].add(label_of[row["image"]])
     assert all(len(found) == 1 for found in labels.values())
     lesions = Counter(next(iter(found)) for found in labels.values())
-    assert min(lesions[name] for name in isic.CLASSES) >= writing.LESIONS
+    assert min(lesions[name] for name in isic.CLASSES) >= planned.LESIONS
 
 
 def test_2018_shares_its_pictures_with_2019_but_for_one(raw):
@@ -177,8 +178,8 @@ def test_2020_is_a_tenth_with_every_diagnosis_and_a_pair_of_duplicates(raw):
     ]  # fmt: skip
     assert sorted(pictures) == [row["image_name"] for row in truth] and len(truth) == SMALL.images // 10
     assert not set(pictures) & {isic.canonical(name) for name in members(raw / isic.IMAGES_2019, ".jpg")}
-    assert {row["diagnosis"] for row in truth} == set(writing.DIAGNOSES) and set(isic.DIAGNOSES) < set(
-        writing.DIAGNOSES
+    assert {row["diagnosis"] for row in truth} == set(planned.DIAGNOSES) and set(isic.DIAGNOSES) < set(
+        planned.DIAGNOSES
     )
     malignant = {(row["diagnosis"] == "melanoma", row["benign_malignant"], row["target"]) for row in truth}
     assert malignant == {(True, "malignant", "1"), (False, "benign", "0")}
@@ -187,7 +188,7 @@ def test_2020_is_a_tenth_with_every_diagnosis_and_a_pair_of_duplicates(raw):
     assert len(set(pictures.values())) == len(pictures) - 1
     lesions = {row["image_name"]: (row["lesion_id"], row["diagnosis"]) for row in truth}
     assert lesions[pair["image_name_1"]] == lesions[pair["image_name_2"]]
-    for name, jpeg in writing.draw_case(SMALL.seed, writing.plan_2020(SMALL)[0][0])[0].items():
+    for name, jpeg in writing.draw_case(SMALL.seed, planned.plan_2020(SMALL)[0][0])[0].items():
         assert pictures[name] == jpeg
 
 
@@ -216,7 +217,7 @@ LEAST = {"train": {"MEL": 8, "BKL": 6, "NV": 20}, "validation": {"MEL": 4, "BKL"
 @pytest.mark.parametrize(("images", "pairs", "least"), [(640, 160, LEAST), (240, 40, None)])
 def test_2017_has_enough_of_each_class_in_each_part(images, pairs, least, seed):
     wanted = Sample(seed=seed, images=images, pairs=pairs)
-    cases = writing.plan(wanted)
+    cases = planned.plan(wanted)
     label_of = {name: case.label for case in cases for name in case.names}
     for part, chosen in writing.challenge_2017(cases, wanted).items():
         counts = Counter(label_of[name] for name in chosen)
@@ -232,9 +233,9 @@ def test_2017_has_enough_of_each_class_in_each_part(images, pairs, least, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_each_class_has_ham_lesions_for_three_parts(seed):
     lesions = Counter(
-        case.label for case in writing.plan(Sample(seed=seed, images=240, pairs=40)) if case.lesion_id[:4] == "HAM_"
+        case.label for case in planned.plan(Sample(seed=seed, images=240, pairs=40)) if case.lesion_id[:4] == "HAM_"
     )
-    assert min(lesions[name] for name in isic.CLASSES) >= writing.HAM_LESIONS
+    assert min(lesions[name] for name in isic.CLASSES) >= planned.HAM_LESIONS
 
 
 def test_masks_are_whole(raw):
@@ -294,4 +295,23 @@ def test_photographs_of_one_lesion_differ_but_keep_its_chart():
 
 def test_too_many_pairs_are_one_line():
     with pytest.raises(InputError, match=r"data\.sample\.pairs"):
-        writing.plan(Sample(seed=0, images=160, pairs=150))
+        planned.plan(Sample(seed=0, images=160, pairs=150))
+
+
+def test_official_test_sets_are_drawn_as_they_lie_in_reality(tmp_path, monkeypatch):
+    """2018 Task 3's are in 2019's, 2017's in 2019's training set; 2019's has pictures of no class; others are new."""
+    monkeypatch.setattr(writing, "draw_case", blank)
+    writing.write(tmp_path, SMALL, isic2020=False, tests=isic.TESTS)
+    images = {test: set(zips.members(tmp_path / files[0], (".jpg",))) for test, files in isic.TESTS.items()}
+    labels = {
+        test: tables.read_test(tmp_path, test, images[test])["label"] for test in isic.TESTS if "task1" not in test
+    }
+    trained = {isic.canonical(name) for name in zips.members(tmp_path / isic.IMAGES_2019, (".jpg",))}
+    assert images["isic2018_val"] | images["isic2018_test"] <= images["isic2019_test"]
+    assert not images["isic2018_val"] & images["isic2018_test"]
+    assert images["isic2017_test"] & trained
+    assert not trained & (images["isic2019_test"] | images["isic2018_task1_test"] | images["isic2018_task1_val"])
+    assert set(labels["isic2019_test"]) == {*isic.CLASSES, isic.UNKNOWN}
+    assert set(labels["isic2017_test"]) == {"MEL", "BKL", "NV"} and "AKIEC" in set(labels["isic2018_test"])
+    masks = zips.members(tmp_path / isic.TESTS["isic2018_task1_test"][1], (".png",))
+    assert {name.removesuffix("_segmentation") for name in masks} == images["isic2018_task1_test"]

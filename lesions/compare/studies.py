@@ -207,10 +207,10 @@ def calibrated(runs: Runs, ensembles: Blocks) -> Rows:
     for name in ensembles:
         predicted = runs.read("ensemble", name)
         balanced, shown = (predicted.first(output) for output in ("balanced", "calibrated"))
-        found = measured.classification(balanced, runs.confidence)
-        found |= {"loss": measured.classification(shown, runs.confidence)["loss"]}
+        found = dict(measured.classification(balanced, runs.confidence))
+        found["loss"] = measured.classification(shown, runs.confidence)["loss"]
         area = float(measured.macro_auc(shown)[0])
-        found |= {"auc": intervals.around(area, measured.resampled_auc(shown), runs.confidence)}
+        found["auc"] = intervals.around(area, measured.resampled_auc(shown), runs.confidence)
         rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
         sources = pd.Series(balanced.lesions).str.extract(r"^([A-Z]+)_", expand=False).to_numpy()
         for source in sorted(set(sources[pd.notna(sources)])):
