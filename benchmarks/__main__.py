@@ -15,10 +15,10 @@ from pathlib import Path
 
 from benchmarks import common
 from lesions.core.errors import run
-from lesions.core.files import replacing
+from lesions.core.files import write_text
 
 NAMES = ("prepare", "step", "feed", "peers", "dag")
-PAGE = "docs/results/bench.md"
+PAGE = Path("docs/results/bench.md")
 INTRO = """# How fast
 
 Written by `make bench` (`make bench ONLY=prepare SIZE=full`: one of them, at its full size), but for what is gone.
@@ -37,37 +37,30 @@ def commit() -> str:
 
 def section(name: str, size: str) -> str:
     """Run a benchmark; return its part of the page."""
-    module = import_module(f"benchmarks.{name}")
-    head = (
-        f"`python -m benchmarks {name} --size {size}`, {datetime.date.today()}, commit {commit()}. {common.machine()}."
-    )
+    module, today = import_module(f"benchmarks.{name}"), datetime.date.today()
+    head = f"`python -m benchmarks {name} --size {size}`, {today}, commit {commit()}. {common.machine()}."
     return f"{module.__doc__}\n{head}\n\n{common.table(module.rows(size))}\n"
 
 
-def page(sections: dict[str, str]) -> str:
-    names = [*NAMES, *(name for name in sections if name not in NAMES)]  # of benchmarks that are gone, last
-    return INTRO + "".join(f"## {name}\n\n{sections[name]}" for name in names if name in sections).rstrip("\n") + "\n"
-
-
-def held(path: Path) -> dict[str, str]:
-    """Return the sections of an earlier page, by name."""
-    _, *parts = re.split(r"^## (\w+)\n\n", path.read_text(encoding="utf-8") if path.exists() else "", flags=re.M)
-    return {name: text.rstrip("\n") + "\n\n" for name, text in zip(parts[::2], parts[1::2], strict=True)}
+def page(old: str, name: str, found: str) -> str:
+    """Return the page `old` with what was `found` as the section `name`; sections that no benchmark writes are last."""
+    _, *parts = re.split(r"^## (\w+)\n\n", old, flags=re.M)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True)) | {name: found}
+    names = dict.fromkeys([*NAMES, *sections])
+    return INTRO + "\n\n".join(f"## {n}\n\n{sections[n].strip()}" for n in names if n in sections) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--size", choices=common.SIZES, default="usual")
-    parser.add_argument("--out", type=Path, default=Path(PAGE))
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; expected some of {', '.join(NAMES)}")
     for name in args.names or NAMES:
         found = section(name, args.size)
         print(f"{name}\n\n{found}", flush=True)
-        with replacing(args.out) as part:
-            part.write_text(page(held(args.out) | {name: found}), encoding="utf-8")
+        write_text(PAGE, page(PAGE.read_text(encoding="utf-8"), name, found))
 
 
 if __name__ == "__main__":

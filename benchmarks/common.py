@@ -9,11 +9,9 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,30 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("small", "usual", "full")  # of a benchmark: seconds, minutes, the sizes of the claims
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table. `value`: the number that should be `at_least` or `at_most` something; `low`, `high`: its
-    range over the rounds; `ours`, `other`: what it was made from, in words; `n`: how often what was measured."""
-
-    what: str
-    ours: str
-    other: str
-    value: float
-    low: float
-    high: float
-    n: str
-    unit: str = "×"
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def cells(self) -> list[str]:
-        spread = "" if self.low == self.high else f" [{number(self.low)}, {number(self.high)}]"
-        measured, wanted, met = f"{number(self.value)}{spread} {self.unit}", "–", "–"
-        if self.at_least is not None:
-            wanted, met = f"≥ {self.at_least:g} {self.unit}", "yes" if self.value >= self.at_least else "**no**"
-        elif self.at_most is not None:
-            wanted, met = f"≤ {self.at_most:g} {self.unit}", "yes" if self.value <= self.at_most else "**no**"
-        return [self.what, self.ours, self.other, measured, wanted, met, self.n]
+Row = list[str]  # what was measured, ours, the other, the number, what is wanted of it, whether it is met, how often
 
 
 def number(value: float) -> str:
@@ -61,30 +36,41 @@ def duration(seconds: float) -> str:
 Competitors = Mapping[str, Callable[[], object]]
 
 
-def timed(of: Competitors, rounds: int, warm: int = 1, clock: Callable = perf_counter) -> dict[str, np.ndarray]:
-    """Return the seconds of each competitor in each of `rounds`, after `warm` rounds that do not count. `clock`:
-    process_time, the processor's own, for what runs in one thread, so that other programs do not count."""
+def timed(of: Competitors, rounds: int, clock: Callable = perf_counter) -> dict[str, np.ndarray]:
+    """Return the seconds of each competitor in each of `rounds`, after one that does not count. `clock`: process_time,
+    the processor's own, for what runs in one thread, so that other programs do not count."""
     names = list(of)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(warm + rounds):
+    for turn in range(1 + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = clock()
             of[name]()
-            if turn >= warm:
-                seconds[name].append(clock() - start)
-    return {name: np.array(found) for name, found in seconds.items()}
+            seconds[name].append(clock() - start)
+    return {name: np.array(found[1:]) for name, found in seconds.items()}
 
 
-def ratio(what: str, over: np.ndarray, under: np.ndarray, ours: str, other: str, n: str, **wanted: Any) -> Row:
-    """Return the row of `over` / `under`, two competitors' seconds, round by round."""
-    ratios = over / under
-    return Row(what, ours, other, float(np.median(ratios)), float(ratios.min()), float(ratios.max()), n, **wanted)
+def row(
+    what: str, ours: str, other: str, values: np.ndarray, n: str, unit: str, sign: str, wanted: float | None
+) -> Row:
+    """Return the row of the rounds' `values`, whose median is wanted to be ≥ or ≤ (`sign`) something, or nothing."""
+    low, value, high = np.quantile(values, (0, 0.5, 1)).tolist()
+    measured = f"{number(value)} [{number(low)}, {number(high)}] {unit}"
+    if wanted is None:
+        return [what, ours, other, measured, "–", "–", n]
+    met = value >= wanted if sign == "≥" else value <= wanted
+    return [what, ours, other, measured, f"{sign} {wanted:g} {unit}", "yes" if met else "**no**", n]
 
 
-def figure(what: str, values: Iterable[float], unit: str, n: str, **wanted: Any) -> Row:
-    """Return the row of values that are not compared with another's: their median."""
-    low, value, high = np.quantile(list(values), (0, 0.5, 1)).tolist()
-    return Row(what, f"{number(value)} {unit}", "–", value, low, high, n, unit, **wanted)
+def ratio(
+    what: str, seconds: dict[str, np.ndarray], pair: tuple[str, str], count: int, of: str, sign: str = "≥",
+    wanted: float | None = None,
+) -> Row:  # fmt: skip
+    """Return the row of a pair of competitors, ours and the other: how many times as fast ours is in a round (≥), or
+    how many times as long it takes (≤). count, of: what a round consists of."""
+    ours, other = (seconds[name] for name in pair)
+    each, others = (f"{duration(float(np.median(found)) / count)}/{of}" for found in (ours, other))
+    n, ratios = f"{len(ours)} rounds of {count} {of}s", other / ours if sign == "≥" else ours / other
+    return row(what, each, f"{pair[1]} {others}", ratios, n, "×", sign, wanted)
 
 
 def machine() -> str:
@@ -103,6 +89,5 @@ def machine() -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    lines = [["", "ours", "other", "measured", "wanted", "met", "n"], ["---", *["---:"] * 5, "---"]]
-    lines += [row.cells() for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    head = [["", "ours", "other", "measured", "wanted", "met", "n"], ["---", *["---:"] * 5, "---"]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *rows])

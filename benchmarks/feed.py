@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks import data
-from benchmarks.common import ROOT, Row, duration, ratio, timed
+from benchmarks.common import ROOT, Row, ratio, timed
 from lesions.classify.config import Classifier
 from lesions.classify.experiment import Experiment
 from lesions.tools import check
@@ -44,10 +44,9 @@ def measured(name: str, block: Classifier, size: data.Size, compute: Compute, st
         held = [(torch.randn_like(images), targets)] * steps
         sources = {"feed": experiment.batches, "held": lambda epoch, start: (steps, held)}
         seconds = timed({who: partial(epoch, experiment, model, source) for who, source in sources.items()}, rounds)
-    each = {who: f"{duration(found.min() / steps)} a step" for who, found in seconds.items()}
     what = f"{name}: {block.network}, {size[0]}×{size[1]}, batch {block.batch}; {', '.join(block.augment)}"
-    n, wanted = f"{rounds} rounds of {steps} steps", 1.10 if experiment.device.type == "cpu" else 1.05
-    return ratio(what, seconds["feed"], seconds["held"], each["feed"], f"held {each['held']}", n, at_most=wanted)
+    wanted = 1.10 if experiment.device.type == "cpu" else 1.05
+    return ratio(what, seconds, ("feed", "held"), steps, "step", "≤", wanted)
 
 
 def rows(size: str) -> list[Row]:

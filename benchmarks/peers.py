@@ -1,4 +1,4 @@
-"""Time training end to end, in images a second, against the loops that people use.
+"""Time training end to end, an image, against the loops that people use.
 
 All have the same network, images, flips, optimizer, batch, threads and precision (bfloat16 on a GPU). Ours is
 Experiment.batches and lesions/training/loop.py. torchvision's follows its references/classification: ImageFolder,
@@ -24,7 +24,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from benchmarks import data
-from benchmarks.common import ROOT, Row, number, ratio, timed
+from benchmarks.common import ROOT, Row, ratio, timed
 from benchmarks.feed import epoch
 from benchmarks.prepare import jpeg
 from lesions.classify.experiment import Experiment
@@ -120,14 +120,9 @@ def measured(case: Case, chosen: Params, rounds: int) -> list[Row]:
             "timm": plain_loop(case, timm_loader(jpegs, case, device), device, reads=False),
         }
         seconds = timed({"ours": ours} | peers, rounds)
-    each = {who: f"{number(case.images / float(np.median(found)))} images/s" for who, found in seconds.items()}
     wanted = 3 if device.type == "cuda" and case.network in ("resnet18", "alexnet") else 1  # which the feed bounds
-    what, n = f"{case.network}, {case.side}², batch {case.batch}", f"{rounds} rounds of {case.images} images"
-    return [
-        ratio(f"{what}, against {who}", of, seconds["ours"], each["ours"], f"{who} {each[who]}", n, at_least=wanted)
-        for who, of in seconds.items()
-        if who != "ours"
-    ]
+    what = f"{case.network}, {case.side}², batch {case.batch}, against"
+    return [ratio(f"{what} {who}", seconds, ("ours", who), case.images, "image", wanted=wanted) for who in peers]
 
 
 def rows(size: str) -> list[Row]:

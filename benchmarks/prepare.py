@@ -2,9 +2,8 @@
 
 Resize: what stages/resize.py does with one JPEG of 1024² (a drawn lesion with noise, about 200 kB), against Pillow's
 full decode and the same filter (bicubic, antialiased): to one size, and to the three of isic2019 in settings/full.yaml,
-for which each decodes once. Both in seconds of one processor. Colour: lesions/pictures/color.py against the formula in
-plain numpy, on 256² pixels, on one processor, and as stages/color_correct.py runs it, on all cores. Ben Graham's method
-is left out, because it is its plain formula.
+for which each decodes once. Both in seconds of one processor. Colour: stages/color_correct.py on all cores against the
+formula in plain numpy, on 256² pixels. Ben Graham's method is left out, because it is its plain formula.
 """
 
 import io
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.common import Row, duration, figure, ratio, timed
+from benchmarks.common import Row, ratio, timed
 from lesions.core.files import array_of_rows
 from lesions.core.workers import in_order, usable
 from lesions.pictures import color
@@ -31,6 +30,7 @@ from lesions.sample import scene
 from stages import color_correct
 
 SIDE = 256
+POWERS = {"max_rgb": 0, "gray_world": 1, "shades_of_gray": 6}  # p of the mean; 0 for the largest
 
 
 class Size(NamedTuple):
@@ -58,32 +58,27 @@ def by_pillow(content: bytes, sides: Iterable[int] = (SIDE,)) -> list[np.ndarray
     return [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)) for side in sides]
 
 
-def resizing(size: Size, folder: Path, sides: tuple[int, ...]) -> list[Row]:
+def resizing(size: Size, folder: Path, sides: tuple[int, ...]) -> Row:
     contents = [jpeg(number, size.side) for number in range(size.jpegs)]
     with zipfile.ZipFile(folder / "jpegs.zip", "w") as archive:
         for number, content in enumerate(contents):
             archive.writestr(f"{number}.jpg", content)
-    opened, n = zipfile.ZipFile(folder / "jpegs.zip"), f"{size.rounds} rounds of {size.jpegs} JPEGs of {size.side}²"
+    opened = zipfile.ZipFile(folder / "jpegs.zip")
     arrays = {f"a{side}": Array(size=(side, side), fit="squeeze") for side in sides}
     setting = Resize(crop_border=False, arrays=arrays)
     torch.set_num_threads(1)
 
-    def ours() -> list[dict[str, np.ndarray]]:
-        images = (photographs.decode(*photographs.read(opened, member)) for member in opened.namelist())
-        return [photographs.prepare(image, None, setting) for image in images]
+    def ours() -> None:
+        for member in opened.namelist():
+            photographs.prepare(photographs.decode(*photographs.read(opened, member)), None, setting)
 
-    def pillow() -> list[list[np.ndarray]]:
-        return [by_pillow(content, sides) for content in contents]
+    def pillow() -> None:
+        for content in contents:
+            by_pillow(content, sides)
 
-    seconds = timed({"ours": ours, "pillow": pillow}, size.rounds, clock=process_time)
-    each = {name: duration(float(np.median(found)) / size.jpegs) for name, found in seconds.items()}
+    seconds = timed({"ours": ours, "Pillow": pillow}, size.rounds, clock=process_time)
     what = f"decode and resize to {', '.join(f'{side}²' for side in sides)}, one core"
-    pairs = [zip(a.values(), b, strict=True) for a, b in zip(ours(), pillow(), strict=True)]
-    difference = max(np.abs(a.astype(int) - b).max() for pair in pairs for a, b in pair)
-    return [
-        ratio(what, seconds["pillow"], seconds["ours"], each["ours"], f"Pillow {each['pillow']}", n, at_least=3),
-        figure("– largest difference from Pillow's", [difference], "levels", n, at_most=1),
-    ]
+    return ratio(what, seconds, ("ours", "Pillow"), size.jpegs, "image", wanted=3)
 
 
 def plain(image: np.ndarray, name: str, p: float) -> np.ndarray:
@@ -95,42 +90,26 @@ def plain(image: np.ndarray, name: str, p: float) -> np.ndarray:
     return np.clip(np.rint(image / (np.sqrt(3) * illuminant)), 0, 255).astype(np.uint8)
 
 
-def colours(size: Size, folder: Path, name: str, p: float) -> list[Row]:
+def colours(size: Size, folder: Path, name: str, p: float) -> Row:
     images = np.concatenate([by_pillow(jpeg(number, size.side)) for number in range(size.jpegs)])
-    many, path, setting = np.resize(images, (size.colours, SIDE, SIDE, 3)), folder / "c.npy", ShadesOfGray(p=max(p, 1))
+    many, path = np.resize(images, (size.colours, SIDE, SIDE, 3)), folder / "c.npy"
     np.save(path, many)
-    method = color.method(name, setting)
 
-    def ours() -> list[np.ndarray]:
-        return [method(image) for image in images]
-
-    def numpy(images: np.ndarray = images) -> list[np.ndarray]:
-        return [plain(image, name, p) for image in images]
-
-    def stage() -> None:
+    def ours() -> None:
         with array_of_rows(folder / "corrected.npy", many.shape) as put:
-            make = partial(color_correct.correcting, path, name, setting, put)
+            make = partial(color_correct.correcting, path, name, ShadesOfGray(p=max(p, 1)), put)
             list(in_order(make, range(0, len(many), color_correct.PART), usable()))
 
-    def row(what: str, seconds: dict[str, np.ndarray], count: int, **wanted: float) -> Row:
-        one, other = (duration(float(np.median(seconds[who])) / count) for who in ("ours", "numpy"))
-        n = f"{size.rounds} rounds of {count} images"
-        return ratio(what, seconds["numpy"], seconds["ours"], one, f"numpy {other}", n, **wanted)
+    def numpy() -> None:
+        for image in many:
+            plain(image, name, p)
 
-    alone = timed({"ours": ours, "numpy": numpy}, size.rounds, clock=process_time)
-    together = timed({"ours": stage, "numpy": partial(numpy, many)}, size.rounds)
-    unequal = np.count_nonzero(np.array(ours()) != np.array(numpy()))
-    return [
-        row(f"{name}, 256², one core", alone, len(images)),
-        figure("– bytes that differ", [float(unequal)], "bytes", f"{len(images)} images", at_most=0),
-        row(f"– as the stage runs it, {usable()} cores", together, len(many), at_least=10),
-    ]
+    seconds = timed({"ours": ours, "numpy": numpy}, size.rounds)
+    return ratio(f"{name}, 256², {usable()} cores", seconds, ("ours", "numpy"), len(many), "image", wanted=10)
 
 
 def rows(size: str) -> list[Row]:
     of = SIZES[size]
     with tempfile.TemporaryDirectory() as parent:
-        found = [row for sides in ((SIDE,), (SIDE, 64, 224)) for row in resizing(of, Path(parent), sides)]
-        for name, p in {"max_rgb": 0, "gray_world": 1, "shades_of_gray": 6}.items():
-            found += colours(of, Path(parent), name, p)
-    return found
+        found = [resizing(of, Path(parent), sides) for sides in ((SIDE,), (SIDE, 64, 224))]
+        return found + [colours(of, Path(parent), name, p) for name, p in POWERS.items()]

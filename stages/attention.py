@@ -29,7 +29,6 @@ from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
 SHOWN = 6  # images, half of them melanoma
-CHECKPOINT = "accuracy"
 
 
 def alpha_figure(history: pd.DataFrame) -> Figure:
@@ -65,35 +64,31 @@ def cam_figure(images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", help="a block of params.yaml: attention")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--models", type=Path, default=Path("models/train"))
-    parser.add_argument("--histories", type=Path, default=Path("plots/train"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/attention"))
     args = parser.parse_args()
     pair = config.read(f"attention.{args.pair}", Attention)
     blocks = {name: classifier(name) for name in (pair.without, pair.with_)}
     compute = config.read("compute", Compute)
 
     device, block = loop.prepare(compute, 0), blocks[pair.with_]
-    table = read_csv(args.data / f"sorted/{block.set}.csv", ("image", "label", "split"), "stages.sort")
+    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), "stages.sort")
     classes, labels = splits.classes(block.split), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
     chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])
     truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)
     pictures, maps = np.empty(0), {}
     for name, of in blocks.items():
-        pixels = read_array(args.data / f"{of.images}.npy", len(table))
+        pixels = read_array(Path(f"data/{of.images}.npy"), len(table))
         network = build.find(of.family, of.network)
         model = build.build(of.family, of.network, len(classes), pixels.shape[1:3], None, of.dropout)
-        checkpoints.load_into(model, args.models / name / f"{CHECKPOINT}.pt")
+        checkpoints.load_into(model, Path(f"models/train/{name}/accuracy.pt"))
         model.to(device).eval()
         images = normalised(unit(Feed([pixels], device).batch(chosen)), network.mean, network.std)
         maps[name] = gradcam.grad_cam(model, gradcam.target_layer(model), images, truth).cpu().numpy()
         pictures = pixels[chosen]
-    history = read_csv(args.histories / pair.with_ / "history.csv", ("epoch",), f"stages.train {pair.with_}")
+    history = read_csv(Path(f"plots/train/{pair.with_}/history.csv"), ("epoch",), f"stages.train {pair.with_}")
     if "seed" in history:
         history = history[history["seed"] == history["seed"].iloc[0]]
-    with replacing_folder(args.plots / args.pair) as folder:
+    with replacing_folder(Path(f"plots/attention/{args.pair}")) as folder:
         alpha_figure(history).savefig(folder / "alpha.png", dpi=100)
         cam_figure(pictures, maps, labels.iloc[chosen].to_list()).savefig(folder / "grad_cam.png", dpi=100)
 

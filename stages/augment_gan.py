@@ -14,10 +14,9 @@ test images too). Its last batch may be smaller; the noise batch never is, as in
 
 import argparse
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -34,9 +33,8 @@ from lesions.gan.saving import load_state, read_set, save_model, save_state
 from lesions.isic.splits import roles
 from lesions.training.config import Compute
 
-if TYPE_CHECKING:  # else after its backend is chosen: see main
-    from lesions.gan.saving import Stateful
-
+SORTED, IMAGES = Path("data/sorted/isic2019.csv"), Path("data/resized/isic2019/gan.npy")
+MODELS, PLOTS = Path("models/gan"), Path("plots/gan")
 GRID = 7  # rows and columns of a preview
 MARGIN = 16
 STATE, PREVIEWS = "state.npz", "previews"  # in the folder of checkpoints
@@ -49,16 +47,9 @@ def training_images(table: pd.DataFrame, images: np.ndarray, label: str) -> np.n
     return images[np.flatnonzero((table["label"] == label) & (roles(table, "holdout") == "train"))]
 
 
-def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Deal out `count` indices in random order, `size` at a time; the last batch may be smaller."""
-    order = rng.permutation(count)
-    return (order[start : start + size] for start in range(0, count, size))
-
-
 def train(
-    step: keras_backend.Step, draw: Callable, real: np.ndarray, setting: AugmentGan, run: resume.Run,
-    parts: Sequence["Stateful"],
-) -> pd.DataFrame:  # fmt: skip
+    step: keras_backend.Step, draw: Callable, real: np.ndarray, setting: AugmentGan, run: resume.Run, parts: Sequence
+) -> pd.DataFrame:
     """Train by `step` on `real` (float32 n×64×64×3), leave previews by `draw` in `run` and return losses by epoch.
 
     `parts` are the networks, optimizers and backend behind `step`: their state is saved in `run` and taken from there.
@@ -69,7 +60,7 @@ def train(
     with tqdm(total=setting.epochs, initial=len(history), desc=f"gan {setting.label}", unit="epoch") as progress:
         for epoch in range(len(history) + 1, setting.epochs + 1):
             rng, steps = np.random.default_rng([setting.seed, BATCHES, epoch]), []
-            for batch in batches(len(real), setting.batch, rng):
+            for batch in np.split(rng.permutation(len(real)), range(setting.batch, len(real), setting.batch)):
                 steps.append(step(real[batch], rng.standard_normal((setting.batch, setting.latent), np.float32)))
             history.append(np.mean([[float(loss) for loss in pair] for pair in steps], axis=0).tolist())
             if not np.isfinite(history[-1]).all():
@@ -83,9 +74,7 @@ def train(
                     Image.fromarray(grid(draw(shown))).save(part, "PNG")
             if run.due():
                 run.save(lambda folder: save_state(parts, folder / STATE, losses=np.array(history)))
-    table = pd.DataFrame(history, columns=NETWORKS)
-    table.insert(0, "epoch", range(1, len(table) + 1))
-    return table
+    return pd.DataFrame([(epoch, *row) for epoch, row in enumerate(history, start=1)], columns=["epoch", *NETWORKS])
 
 
 def grid(images: np.ndarray, side: int = GRID) -> np.ndarray:
@@ -99,66 +88,60 @@ def grid(images: np.ndarray, side: int = GRID) -> np.ndarray:
     return picture
 
 
-def plot_losses(history: pd.DataFrame, path: Path) -> None:
+def losses_figure(history: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="binary cross-entropy", title="DCGAN losses")
-    for name in ("generator", "discriminator"):
+    for name in NETWORKS:
         axes.plot(history["epoch"], history[name], label=name)
     axes.legend()
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+    return figure
 
 
-def plot_generated(real: np.ndarray, generated: np.ndarray, label: str, path: Path) -> None:
+def generated_figure(real: np.ndarray, generated: np.ndarray, label: str) -> Figure:
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     for place, (title, images) in enumerate((("training", real), ("generated", generated)), start=1):
         axes = figure.add_subplot(1, 2, place, title=f"{label}, {title}")
         axes.imshow(grid(images))
         axes.set_axis_off()
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+    return figure
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=Path("data/sorted/isic2019.csv"))
-    parser.add_argument("--images", type=Path, default=Path("data/resized/isic2019/gan.npy"))
-    parser.add_argument("--models", type=Path, default=Path("models/gan"))
-    parser.add_argument("--out", type=Path, default=Path("data/generated"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/gan"))
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     setting, compute = config.read("augment_gan", AugmentGan), config.read("compute", Compute)
     keras = config.read("keras", Keras)
     backend = keras_backend.begin(keras.backend, compute, setting.seed)
     from lesions.gan import dcgan
 
-    table, images = read_set(args.table, args.images)
+    table, images = read_set(SORTED, IMAGES)
     height, width = images.shape[1:3]
     if (height, width) != (dcgan.SIDE, dcgan.SIDE):
-        raise InputError(f"{args.images}: images of {height}×{width}; expected {dcgan.SIDE}×{dcgan.SIDE}")
+        raise InputError(f"{IMAGES}: images of {height}×{width}; expected {dcgan.SIDE}×{dcgan.SIDE}")
     real = training_images(table, images, setting.label)
     if len(real) < setting.batch:
         raise InputError(
-            f"{args.table}: {len(real)} training images of {setting.label}; "
+            f"{SORTED}: {len(real)} training images of {setting.label}; "
             f"expected one batch of {setting.batch} at least: use more images or a smaller augment_gan.batch"
         )
 
     generator, discriminator = dcgan.generator(setting.latent), dcgan.discriminator()
     pair = dcgan.adams(generator, discriminator, setting.lr, setting.beta1)
     step, draw = dcgan.train_step(generator, discriminator, pair, backend), partial(dcgan.draw, generator)
-    with resume.begin("augment_gan", [setting, keras, compute], [args.table, args.images], backend.device) as run:
+    with resume.begin("augment_gan", [setting, keras, compute], [SORTED, IMAGES], backend.device) as run:
         history = train(step, draw, dcgan.from_pixels(real), setting, run, (generator, discriminator, *pair, backend))
-        with replacing_folder(args.plots / PREVIEWS) as previews:
+        with replacing_folder(PLOTS / PREVIEWS) as previews:
             shutil.copytree(run.folder / PREVIEWS, previews, dirs_exist_ok=True)
-    save_model(generator, args.models / "generator.keras")
-    save_model(discriminator, args.models / "discriminator.keras")
+    save_model(generator, MODELS / "generator.keras")
+    save_model(discriminator, MODELS / "discriminator.keras")
     rng = np.random.default_rng([setting.seed, GENERATED])
     generated = draw(rng.standard_normal((setting.images, setting.latent), np.float32))
-    with new_array(args.out / f"{setting.label}.npy", generated.shape) as write:
+    with new_array(Path(f"data/generated/{setting.label}.npy"), generated.shape) as write:
         write(generated)
-    write_csv(args.plots / "losses.csv", history)
-    plot_losses(history, args.plots / "losses.png")
-    plot_generated(real, generated, setting.label, args.plots / "generated.png")
+    write_csv(PLOTS / "losses.csv", history)
+    figures = {"losses": losses_figure(history), "generated": generated_figure(real, generated, setting.label)}
+    for name, figure in figures.items():
+        with replacing(PLOTS / f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=120)
 
 
 if __name__ == "__main__":

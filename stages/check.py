@@ -16,13 +16,9 @@ from lesions.tools import check
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    args = parser.parse_args()
-    params = check.load(args.params)
-    write_json(args.data / "chosen.json", check.chosen(params).model_dump(mode="json"))
-    write_text(args.data / "checked", "params.yaml is sound\n")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    write_json(Path("data/chosen.json"), check.chosen(check.load()).model_dump(mode="json"))
+    write_text(Path("data/checked"), "params.yaml is sound\n")
 
 
 if __name__ == "__main__":

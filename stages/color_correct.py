@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from lesions.core import config
 from lesions.core.errors import at_least_one, run
-from lesions.core.files import array_of_rows, read_array, replacing, rows
+from lesions.core.files import array_of_rows, read_array, rows
 from lesions.core.workers import in_order, usable
 from lesions.isic.names import Set
 from lesions.pictures import color
@@ -44,21 +44,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=get_args(Set))
     parser.add_argument("method")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/color"))
     parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()
     raw = config.section(f"color_correct.methods.{args.method}")
     methods = config.validated(Methods, {args.method: raw}, config.PARAMS, "color_correct.methods")
     setting = getattr(methods, args.method)
-    source, made = args.data / f"resized/{args.set}/classify.npy", args.data / f"color/{args.set}-{args.method}.npy"
+    source, made = Path(f"data/resized/{args.set}/classify.npy"), Path(f"data/color/{args.set}-{args.method}.npy")
     images = read_array(source)
     with array_of_rows(made, images.shape) as put, tqdm(total=len(images), desc=args.method, unit="image") as progress:
         make = partial(correcting, source, args.method, setting, put)
         for count in in_order(make, range(0, len(images), PART), args.workers):
             progress.update(count)
-    with replacing(args.plots / f"{args.set}-{args.method}.png") as part:
-        before_after(images, read_array(made)).save(part, "PNG")
+    before_after(images, read_array(made), Path(f"plots/color/{args.set}-{args.method}.png"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesions.compare import boards, figures, pages, scorecard, shortfalls, significance, studies
+from lesions.compare import boards, figures, measured, pages, scorecard, shortfalls, significance, studies
 from lesions.compare.config import Chosen
 from lesions.core import config
 from lesions.core.errors import run
@@ -31,12 +31,6 @@ from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
 
 DATA, PUBLISHED, PLOTS, METRICS = map(Path, ("data", "published", "plots", "metrics"))
 STUDY_OF = {"melanoma": "C", "ham": "D", "eighty": "E"}  # by split
-
-
-def known_lesions(*tables: pd.DataFrame) -> pd.Series:
-    """Return image -> lesion by sorted tables, of which the first that has an image counts."""
-    found = pd.concat([table.set_index("image")["lesion"] for table in tables])
-    return found[~found.index.duplicated()].astype(str)
 
 
 def by_study(blocks: dict) -> dict[str, dict]:
@@ -47,20 +41,18 @@ def by_study(blocks: dict) -> dict[str, dict]:
     return found
 
 
-def losses(path: Path, stage: str, training: str = "train_loss") -> pd.DataFrame:
-    """Read a history: epoch, train_loss (there under the name `training`), val_loss and seed."""
-    table = read_csv(path, ["epoch", training, "val_loss"], stage).rename(columns={training: "train_loss"})
-    return table if "seed" in table else table.assign(seed=0)
-
-
 def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str, pd.DataFrame]]:
-    """Return, by study and run, the losses by epoch."""
-    found = {
-        study: {name: losses(PLOTS / f"train/{name}/history.csv", f"stages.train {name}") for name in of}
+    """Return, by study and run, the losses by epoch: epoch, train_loss, val_loss and seed."""
+    files = [
+        (study, name, PLOTS / f"train/{name}/history.csv", f"stages.train {name}", "train_loss")
         for study, of in blocks.items()
-    }
-    keras = {n: losses(PLOTS / f"base_model/{n}.csv", f"stages.base_model {n}", "loss") for n in base_models}
-    return found | {"B": keras}
+        for name in of
+    ] + [("B", name, PLOTS / f"base_model/{name}.csv", f"stages.base_model {name}", "loss") for name in base_models]
+    found: dict[str, dict[str, pd.DataFrame]] = {study: {} for study in "ABCDE"}
+    for study, name, path, stage, loss in files:
+        table = read_csv(path, ["epoch", loss, "val_loss"], stage).rename(columns={loss: "train_loss"})
+        found[study][name] = table if "seed" in table else table.assign(seed=0)
+    return found
 
 
 def main() -> None:
@@ -70,15 +62,16 @@ def main() -> None:
     source, confidence = chosen.source, chosen.compare.confidence
     blocks = by_study(chosen.classifiers)
 
-    images, older, merged = (
-        read_csv(DATA / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
+    tables = {
+        name: read_csv(DATA / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
         for name in ("isic2019", "isic2017", "merged")
-    )
+    }
+    images, older, merged = tables.values()
     added = len(merged) - len(images)  # of ISIC 2020
     pairs = read_csv(DATA / "sorted/isic2018.csv", ["image"], "stages.sort")
-    tables = {"isic2019": images, "isic2017": older, "merged": merged}
-    short = shortfalls.reasons(shortfalls.read(PUBLISHED), chosen, tables)
-    runs = studies.Runs(DATA / "predictions", known_lesions(merged, older), short, confidence)
+    short = shortfalls.reasons(PUBLISHED, chosen, tables)
+    lesions = pd.concat([merged, older]).drop_duplicates("image").set_index("image")["lesion"].astype(str)
+    runs = measured.Runs(DATA / "predictions", lesions, short, confidence)
     curves = histories(blocks, chosen.base_models)
 
     trained, rows = studies.train(runs, blocks["A"])

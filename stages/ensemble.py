@@ -2,10 +2,10 @@
 
     python -m stages.ensemble best
 
-Reads what the members predicted (data/predictions/train/<member>.csv, the state of the highest BMA, all seeds) and, on
-the official test sets, data/predictions/tests/<member>.csv; writes
+Reads what the members said of their validation and test parts and of official test sets
+(data/predictions/tests/<member>.csv); writes
   data/predictions/ensemble/<name>.csv        image, split, label, seed, checkpoint (calibrated, balanced), p_…
-  data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `test` and `seen`
+  data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `set` and `seen`
   data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
   models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py)
   metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc, loss and
@@ -28,14 +28,7 @@ from lesions.predict import calibration, drawing, ensembles
 from lesions.predict.config import Ensemble
 
 PREDICTIONS = Path("data/predictions")
-CHECKPOINT = "bma"
-
-
-def read(member: str) -> pd.DataFrame:
-    """Return a member's predictions, the mean over its seeds: image, split, label, p_<class> …"""
-    table = read_csv(PREDICTIONS / f"train/{member}.csv", ["image", "split", "checkpoint", "label"], "stages.train")
-    table = table[table["checkpoint"] == CHECKPOINT]
-    return table.groupby(["image", "split", "label"], sort=False)[ensembles.columns(table)].mean().reset_index()
+KEYS = ["set", "image", "label", "seen"]  # members of one split have seen the same images
 
 
 def outputs(table: pd.DataFrame, fitted: calibration.Calibration) -> pd.DataFrame:
@@ -52,7 +45,10 @@ def main() -> None:
     parser.add_argument("name", help="a block of params.yaml: ensembles")
     name = parser.parse_args().name
     members = config.read(f"ensembles.{name}", Ensemble).members
-    mean = ensembles.mean({member: read(member) for member in members}, ["image", "split", "label"])
+    said = {member: read_csv(PREDICTIONS / f"tests/{member}.csv", KEYS, "stages.score") for member in members}
+    everything = ensembles.mean(said, KEYS)
+    own = everything["set"].isin(["val", "test"])
+    mean, tests = everything[own].rename(columns={"set": "split"}), everything[~own]
     names = ensembles.columns(mean)
     classes = [column.removeprefix("p_") for column in names]
     truth = mean["label"].map({c: i for i, c in enumerate(classes)}).to_numpy()
@@ -66,7 +62,7 @@ def main() -> None:
     aucs = [metrics.auc(truth[test] == i, calibrated[:, i]) for i in range(len(classes))]
     found["auc"] = float(np.mean(aucs))
     write_json(Path(f"metrics/ensemble/{name}.json"), {key: round(float(value), 6) for key, value in found.items()})
-    write_csv(PREDICTIONS / f"ensemble/{name}.csv", outputs(mean[val | test], fitted))
+    write_csv(PREDICTIONS / f"ensemble/{name}.csv", outputs(mean.drop(columns="seen"), fitted))
     settings = {"members": members, "temperature": fitted.temperature}
     settings |= {"bias": dict(zip(classes, fitted.bias, strict=True))}
     settings |= {"shares": dict(zip(classes, fitted.shares, strict=True))}
@@ -79,11 +75,9 @@ def main() -> None:
         eces = [calibration.ece(truth[test], p) for p in (raw[test], calibrated)]
         drawing.trust(before, after, eces, risk).savefig(folder / "trust.png", dpi=120)
 
-    keys = ["test", "image", "label", "seen"]  # members of one split have seen the same images
-    tables = {m: read_csv(PREDICTIONS / f"tests/{m}.csv", keys, "stages.score") for m in members}
-    tests = outputs(ensembles.mean(tables, keys), fitted)
+    tests = outputs(tests, fitted)
     with replacing_folder(Path(f"data/submissions/ensemble/{name}")) as submissions:
-        for test, of in tests[tests["checkpoint"] == "balanced"].groupby("test", sort=False):
+        for test, of in tests[tests["checkpoint"] == "balanced"].groupby("set", sort=False):
             terms = official.in_terms(str(test), of[names].set_axis(classes, axis=1))
             write_csv(submissions / f"{test}.csv", official.submission(str(test), of["image"], terms))
     write_csv(PREDICTIONS / f"ensemble/{name}_tests.csv", tests)

@@ -20,41 +20,32 @@ from lesions.core.files import read_array, read_csv, write_csv, write_json
 from lesions.isic import metrics
 from lesions.segment.config import Unet34
 
-
-def overlaps(guess: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Jaccard and Dice of bool N×H×W masks, image by image."""
-    both, either = (guess & truth).sum(axis=(1, 2)), (guess | truth).sum(axis=(1, 2))
-    return metrics.jaccard(both, either), metrics.dice(both, either)
+PREDICTIONS = Path("data/predictions/unet34")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/unet34.json"))
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     setting = config.read("unet34", Unet34)
 
-    table = read_csv(args.data / "sorted/isic2018.csv", ("image", "split"), "stages.sort")
+    table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort")
     test = np.flatnonzero(table["split"] == "test")
-    truth = read_array(args.data / f"resized/isic2018/{setting.phases[-1].array}_masks.npy", len(table))[test] > 0
-    folder, tables, total = args.data / "predictions/unet34", [], np.zeros(truth.shape, np.uint32)
+    truth = read_array(Path(f"data/resized/isic2018/{setting.phases[-1].array}_masks.npy"), len(table))[test] > 0
+    tables, total = [], np.zeros(truth.shape, np.uint32)
     for fold in setting.folds:
-        found = read_array(folder / f"{fold}.npy")
+        path = PREDICTIONS / f"{fold}.npy"
+        found = read_array(path)
         if found.shape != truth.shape:
-            raise InputError(
-                f"{folder / f'{fold}.npy'}: {found.shape}; expected {truth.shape}: run stages.unet34 {fold}"
-            )
+            raise InputError(f"{path}: {found.shape}; expected {truth.shape}: run stages.unet34 {fold}")
         total += found
-        scored = read_csv(folder / f"{fold}.csv", ("image", "jaccard", "dice"), f"stages.unet34 {fold}")
+        scored = read_csv(path.with_suffix(".csv"), ("image", "jaccard", "dice"), f"stages.unet34 {fold}")
         tables.append(scored.assign(fold=str(fold)))
-    jaccards, dices = overlaps(2 * total > 255 * len(setting.folds), truth)
-    ensemble = pd.DataFrame(
-        {"image": table["image"].iloc[test], "jaccard": jaccards, "dice": dices, "fold": "ensemble"}
-    )
-    folds = pd.concat(tables)
-    write_csv(args.data / "predictions/unet34.csv", pd.concat([folds, ensemble])[["image", "fold", "jaccard", "dice"]])
+    guess = 2 * total > 255 * len(setting.folds)
+    both, either = (guess & truth).sum(axis=(1, 2)), (guess | truth).sum(axis=(1, 2))
+    jaccards, dices = metrics.jaccard(both, either), metrics.dice(both, either)
+    tables.append(table[["image"]].iloc[test].assign(fold="ensemble", jaccard=jaccards, dice=dices))
+    write_csv(PREDICTIONS.with_suffix(".csv"), pd.concat(tables)[["image", "fold", "jaccard", "dice"]])
     means = {"jaccard": jaccards, "jaccard_thresholded": metrics.thresholded(jaccards), "dice": dices}
-    write_json(args.metrics, {name: round(float(values.mean()), 6) for name, values in means.items()})
+    write_json(Path("metrics/unet34.json"), {name: round(float(values.mean()), 6) for name, values in means.items()})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
     python -m stages.masked isic2017_grey
 
-grey: colour inside the lesion, grey-scale outside; flat: 128 outside; crop: the lesion's box, squeezed to the size of
-the image. An image without a found lesion stays as it is. Reads data/resized/<set>/classify.npy and
+An image without a found lesion stays as it is. Reads data/resized/<set>/classify.npy and
 data/masks/<set>.npy and .csv; writes
   data/masked/<name>.npy         uint8 N×H×W×3
   plots/masked/<name>.png        before above after
@@ -12,39 +11,48 @@ data/masks/<set>.npy and .csv; writes
 import argparse
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
-from lesions.core.files import new_array, read_array, read_csv, replacing
-from lesions.pictures import styles
+from lesions.core.files import new_array, read_array, read_csv
+from lesions.core.images import squeezed
 from lesions.pictures.config import Masked
 from lesions.pictures.sheets import before_after
+
+SIDES = ["top", "left", "bottom", "right"]
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
+
+
+def styled(style: str, image: np.ndarray, mask: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the image, uint8 H×W×3, in a style of its mask, uint8 H×W of 0 and 1; as it is where the mask is empty.
+
+    grey: luma outside the mask (study C, section 4.1). flat: 128 outside. crop: the box (top, left, bottom, right; ends
+    exclusive), squeezed to the image's size (study D, CropBest).
+    """
+    if style == "crop":
+        top, left, bottom, right = box
+        return squeezed(image[top:bottom, left:right], image.shape[:2])
+    outside = np.rint(image @ GREY).astype(np.uint8)[..., None] if style == "grey" else np.uint8(128)
+    return np.where(mask[..., None] > 0, image, outside) if mask.any() else image
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a block of params.yaml: masked")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/masked"))
-    args = parser.parse_args()
-    chosen = config.read(f"masked.{args.name}", Masked)
+    name = parser.parse_args().name
+    chosen = config.read(f"masked.{name}", Masked)
 
-    images = read_array(args.data / f"resized/{chosen.set}/classify.npy")
-    masks = read_array(args.data / f"masks/{chosen.set}.npy")
-    sides = ("top", "left", "bottom", "right")
-    boxes = read_csv(args.data / f"masks/{chosen.set}.csv", sides, "stages.predict_masks")[list(sides)].to_numpy()
-    if not images.shape[:3] == masks.shape or len(boxes) != len(images):
-        raise InputError(
-            f"data/masks/{chosen.set}.npy: {masks.shape}; expected {images.shape[:3]}; run stages.predict_masks"
-        )
-    apply = styles.STYLES[chosen.style]
-    made = args.data / f"masked/{args.name}.npy"
+    found, made = Path(f"data/masks/{chosen.set}.npy"), Path(f"data/masked/{name}.npy")
+    images, masks = read_array(Path(f"data/resized/{chosen.set}/classify.npy")), read_array(found)
+    boxes = read_csv(found.with_suffix(".csv"), SIDES, "stages.predict_masks")[SIDES].to_numpy()
+    if images.shape[:3] != masks.shape or len(boxes) != len(images):
+        raise InputError(f"{found}: {masks.shape}; expected {images.shape[:3]}; run stages.predict_masks")
     with new_array(made, images.shape) as write:
-        for image, mask, box in zip(tqdm(images, desc=args.name, unit="image"), masks, boxes, strict=True):
-            write(apply(image, mask, box))
-    with replacing(args.plots / f"{args.name}.png") as part:
-        before_after(images, read_array(made)).save(part, "PNG")
+        for image, mask, box in zip(tqdm(images, desc=name, unit="image"), masks, boxes, strict=True):
+            write(styled(chosen.style, image, mask, box))
+    before_after(images, read_array(made), Path(f"plots/masked/{name}.png"))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ from tqdm import tqdm
 
 from lesions.batches.feed import Feed
 from lesions.core import config
-from lesions.core.errors import at_least_one, run
+from lesions.core.errors import run
 from lesions.core.files import new_array, read_array, read_csv, write_csv
 from lesions.isic.names import Set
 from lesions.segment import unet
 from lesions.segment.config import PredictMasks
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
+
+BATCH = 32
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -58,27 +60,24 @@ def framed(images: Tensor, frame: tuple[int, ...], crops: bool) -> tuple[Tensor,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=get_args(Set))
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--models", type=Path, default=Path("models/segment"))
-    parser.add_argument("--batch", type=at_least_one, default=32)
-    args = parser.parse_args()
+    name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
     decoder, encoder = config.read("segment.decoder", str), config.read("segment.encoder", str)
-    fit = config.read(f"resize.{args.set}.arrays.classify.fit", str)
+    fit = config.read(f"resize.{name}.arrays.classify.fit", str)
 
     device = loop.prepare(compute, 0)
-    table = read_csv(args.data / f"sorted/{args.set}.csv", ("image",), "stages.sort")[["image"]]
-    pixels = read_array(args.data / f"resized/{args.set}/classify.npy", len(table))
-    trained_at = read_array(args.data / "resized/isic2018/segment.npy").shape[1:3]
+    table = read_csv(Path(f"data/sorted/{name}.csv"), ("image",), "stages.sort")[["image"]]
+    pixels = read_array(Path(f"data/resized/{name}/classify.npy"), len(table))
+    trained_at = read_array(Path("data/resized/isic2018/segment.npy")).shape[1:3]
     model = unet.build(decoder, encoder, trained_at)
-    checkpoints.load_into(model, args.models / f"{setting.checkpoint}.pt")
+    checkpoints.load_into(model, Path(f"models/segment/{setting.checkpoint}.pt"))
     model.to(device).to(memory_format=torch.channels_last)
     images, rows = Feed([pixels], device), np.arange(len(table))
 
     boxes = []
-    with new_array(args.data / f"masks/{args.set}.npy", pixels.shape[:3]) as write:
-        for start in tqdm(range(0, len(rows), args.batch), desc="mask", unit="batch"):
-            index = rows[start : start + args.batch]
+    with new_array(Path(f"data/masks/{name}.npy"), pixels.shape[:3]) as write:
+        for start in tqdm(range(0, len(rows), BATCH), desc="mask", unit="batch"):
+            index = rows[start : start + BATCH]
             batch, (down, across) = framed(images.batch(index).float(), trained_at, crops=fit == "crop")
             p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), compute)[:, None, down, across]
             p = functional.interpolate(p, size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
@@ -86,7 +85,7 @@ def main() -> None:
             write(masks)
             boxes += [(*box(mask), mask.mean()) for mask in masks]
     found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
-    write_csv(args.data / f"masks/{args.set}.csv", pd.concat([table, found], axis=1))
+    write_csv(Path(f"data/masks/{name}.csv"), pd.concat([table, found], axis=1))
 
 
 if __name__ == "__main__":

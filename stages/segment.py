@@ -12,7 +12,6 @@ Scored on the resized masks, as in study A.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,11 @@ from lesions.core import config, errors, resume
 from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
 from lesions.segment import unet
 from lesions.segment.config import Segment
-from lesions.segment.pairs import Pairs, loss_of, summary
+from lesions.segment.pairs import Pairs, summary
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
+SORTED, RESIZED, MODELS = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018"), Path("models/segment")
 CHECKPOINTS = ("loss", "jaccard")
 
 
@@ -51,45 +51,35 @@ def examples(jaccards: np.ndarray) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--models", type=Path, default=Path("models/segment"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/segment.json"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/segment"))
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     recipe, compute = config.read("segment", Segment), config.read("compute", Compute)
     augment.known(recipe.augment)
 
     device = loop.prepare(compute, recipe.seed)
-    table_path = args.data / "sorted/isic2018.csv"
-    table = read_csv(table_path, ("image", "mask", "split"), "stages.sort")
+    table = read_csv(SORTED, ("image", "mask", "split"), "stages.sort")
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
-    pairs = Pairs(args.data / "resized/isic2018/segment.npy", rows, len(table), device, recipe.encoder)
+    pairs = Pairs(RESIZED / "segment.npy", rows, len(table), device, recipe.encoder)
 
-    weights = args.data / "weights" / recipe.weights
+    weights = Path("data/weights", recipe.weights)
     start = None if recipe.weights == "none" else weights
     model = unet.build(recipe.decoder, recipe.encoder, pairs.pixels.shape[1:3], weights=start)
-    sources = [table_path, args.data / "resized/isic2018", weights]
+    sources = [SORTED, RESIZED, weights]
     with resume.begin("segment", [recipe, compute], sources, loop.device_name(compute)) as run:
-        found = loop.fit(
-            model, recipe, loop.switches(compute, device), device, batches=partial(pairs.batches, recipe),
-            loss_of=loss_of(recipe.loss), validate=lambda model: pairs.validate(model, recipe, recipe.loss, compute),
-            keep=CHECKPOINTS, name="segment", run=run,
-        )  # fmt: skip
+        found = pairs.fit(model, recipe, recipe.loss, compute, CHECKPOINTS, "segment", run)
 
     scores, tables = [], []
     for checkpoint, (epoch, state) in found.best.items():
         model.load_state_dict(state)
-        loss, jaccards, dices = pairs.score(model, "test", recipe, recipe.loss, compute)
-        tables.append(pd.DataFrame({"image": table["image"].iloc[rows["test"]], "checkpoint": checkpoint}))
-        tables[-1] = tables[-1].assign(jaccard=jaccards, dice=dices)
+        loss, jaccards, dices = pairs.score(model, "test", recipe.batch, recipe.loss, compute)
+        tested = table[["image"]].iloc[rows["test"]]
+        tables.append(tested.assign(checkpoint=checkpoint, jaccard=jaccards, dice=dices))
         scores.append({"checkpoint": checkpoint, "epoch": epoch} | summary(loss, jaccards, dices))
 
-    checkpoints.save(args.models, found.best)
-    write_csv(args.models / "scores.csv", pd.DataFrame(scores))
-    write_csv(args.data / "predictions/segment.csv", pd.concat(tables))
-    write_json(args.metrics, summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
-    with replacing_folder(args.plots) as folder:
+    checkpoints.save(MODELS, found.best)
+    write_csv(MODELS / "scores.csv", pd.DataFrame(scores))
+    write_csv(Path("data/predictions/segment.csv"), pd.concat(tables))
+    write_json(Path("metrics/segment.json"), summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
+    with replacing_folder(Path("plots/segment")) as folder:
         write_csv(folder / "history.csv", found.history)
         for name, row in examples(jaccards).items():  # of that checkpoint too
             index = rows["test"][row : row + 1]

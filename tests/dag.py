@@ -11,7 +11,7 @@ WINGS = sorted(path.parent.name for path in (ROOT / "lesions").glob("*/__init__.
 BY_FILE = ("lesions/networks", "lesions/tools")  # wings of which a stage depends on files
 # The families of networks that a stage may build, where its block does not say: a U-Net's encoders; study C's pairs.
 FAMILIES = {
-    **dict.fromkeys(("segment", "unet34", "predict_masks", "score_masks"), ("torchvision", "timm")),
+    **dict.fromkeys(("segment", "unet34", "predict_masks", "score_masks", "export_unet"), ("torchvision", "timm")),
     "attention": ("attention",),
 }
 

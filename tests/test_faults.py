@@ -211,18 +211,18 @@ def test_a_mask_networks_state_of_another_encoder_is_named(tmp_path, monkeypatch
     from lesions.segment import unet
     from stages import predict_masks
 
-    checkpoints.save_one(tmp_path / "models/jaccard.pt", unet.build("unet", "resnet34", (32, 32)).state_dict())
+    checkpoints.save_one(tmp_path / "models/segment/jaccard.pt", unet.build("unet", "resnet34", (32, 32)).state_dict())
     for name in ("sorted", "resized/isic2017", "resized/isic2018"):
-        (tmp_path / name).mkdir(parents=True)
-    pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "sorted/isic2017.csv", index=False)
+        (tmp_path / "data" / name).mkdir(parents=True)
+    pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "data/sorted/isic2017.csv", index=False)
     for name in ("isic2017/classify", "isic2018/segment"):
-        np.save(tmp_path / f"resized/{name}.npy", np.zeros((1, 32, 32, 3), np.uint8))
+        np.save(tmp_path / f"data/resized/{name}.npy", np.zeros((1, 32, 32, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
-    monkeypatch.setattr(sys, "argv", ["predict_masks", "isic2017", "--data", ".", "--models", "models"])
-    with pytest.raises(InputError, match=r"models/jaccard\.pt: not a state of this network"):
+    monkeypatch.setattr(sys, "argv", ["predict_masks", "isic2017"])
+    with pytest.raises(InputError, match=r"models/segment/jaccard\.pt: not a state of this network"):
         predict_masks.main()
-    assert not (tmp_path / "masks").exists()
+    assert not (tmp_path / "data/masks").exists()
 
 
 def test_a_folder_without_gpu_says_so_before_anything_is_read(tmp_path):

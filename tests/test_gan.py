@@ -195,11 +195,6 @@ class TestStep:
 
 
 class TestParts:
-    def test_batches(self, rng):
-        found = list(augment_gan.batches(70, 32, rng))
-        assert [len(batch) for batch in found] == [32, 32, 6]
-        assert sorted(np.concatenate(found)) == list(range(70))
-
     def test_grid(self):
         images = np.zeros((3, 10, 20, 3), np.uint8)
         picture = augment_gan.grid(images, 2)
@@ -367,9 +362,9 @@ class TestBackbone:
         assert not other.trainable_variables
         path.write_bytes(b"not weights")
         with pytest.raises(InputError, match="not weights of resnet50"):
-            base_model.load_weights(other, path)
+            base_model.backbone(self.SIZE, path)
         with pytest.raises(InputError, match="not found"):
-            base_model.load_weights(other, tmp_path / "none")
+            base_model.backbone(self.SIZE, tmp_path / "none")
 
     def test_too_small(self):
         with pytest.raises(InputError, match="16×40; ResNet50 expects 32×32"):
@@ -386,11 +381,13 @@ class TestReport:
         assert found["f1"] == pytest.approx((4 / 7 + 2 / 4) / 8, abs=1e-6)
 
     def test_shuffled_passes_go_on(self, rng):
-        passes = base_model_stage.shuffled_passes(10, 4, rng)
-        found = [next(passes) for _ in range(6)]
-        assert [len(batch) for batch in found] == [4, 4, 2] * 2
+        batches = base_model_stage.batches((np.arange(10)[:, None], np.arange(10) % 8), 4, rng)
+        found = [next(batches) for _ in range(6)]
+        assert [len(features) for features, _ in found] == [4, 4, 2] * 2
         for start in (0, 3):
-            assert sorted(np.concatenate(found[start : start + 3])) == list(range(10))
+            features, labels = (np.concatenate(of) for of in zip(*found[start : start + 3], strict=True))
+            assert sorted(features[:, 0]) == list(range(10))
+            assert (labels.argmax(axis=1) == features[:, 0] % 8).all() and (labels.sum(axis=1) == 1).all()
 
 
 @pytest.fixture(scope="module")
@@ -441,25 +438,16 @@ class TestBaseModel:
         expected = head.predict(base_run[1][1][1][0], verbose=0)
         assert table.filter(like="p_").to_numpy() == pytest.approx(expected, abs=1e-5)
 
-    def test_epochs_go_on_where_the_last_stopped(self, rng, monkeypatch):
+    def test_epochs_go_on_where_the_last_stopped(self, rng):
         """2 epochs of 2 steps of 3 over 9 images: the fourth batch opens the second pass."""
-        drawn = []
-
-        def recorded(count, batch, rng, passes=base_model_stage.shuffled_passes):
-            for rows in passes(count, batch, rng):
-                drawn.append(rows)
-                yield rows
-
         part = (rng.standard_normal((9, 2048)).astype(np.float32), rng.integers(0, 8, 9))
         recipe = BaseModelRecipe(epochs=2, steps=2, validation_steps=1, batch=3, lr=0.01, weights="none", seed=0)
         one, two = base_model.head(0.01), base_model.head(0.01)
         two.set_weights(one.get_weights())
         base_model_stage.train(one, part, part, recipe)
-        monkeypatch.setattr(base_model_stage, "shuffled_passes", recorded)
         rows = base_model_stage.batches(part, 3, np.random.default_rng([0, base_model_stage.TRAINING]))
         for _ in range(4):
             two.train_on_batch(*next(rows))
-        assert sorted(np.concatenate(drawn[:3])) == list(range(9))
         assert one.layers[-1].kernel.numpy() == pytest.approx(two.layers[-1].kernel.numpy(), abs=1e-5)
 
     @pytest.mark.slow

@@ -34,7 +34,16 @@ MINE = {"network": "convnext_atto", "recipe": "a", "set": "isic2019", "images": 
 TRAINED = {"segment", "unet34", "train", "cross_validate"}  # kinds of stages: with batches and training
 READ = {"ensemble_masks", "predict_masks", "masked", "compare"}  # what reads those
 PICTURES = {"color_correct", "masked"}
-KINDS = TRAINED | READ | PICTURES | {"check", "download", "weights", "sort", "resize", "augment_gan", "base_model"}
+NETS = {"predict_masks", "score", "score_masks", "export", "export_unet"}  # what reads trained networks
+MADE = {"ensemble", "compare"}  # of their predictions
+KINDS = (
+    TRAINED
+    | READ
+    | PICTURES
+    | NETS
+    | MADE
+    | {"check", "download", "weights", "sort", "resize", "augment_gan", "base_model"}
+)
 
 
 def digest(stage) -> str:
@@ -178,36 +187,43 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
     "weights of one's own": (weights_of_ones_own, block("mine") | {"weights@mine"}, {"compare"}),
     "a learning rate": (params("classifiers.c_graham.lr", 0.5), block("c_graham"), {"compare"}),
     "a learning rate, cross-validated": (
-        params("classifiers.residual.lr", 0.5), block("residual") | {"cross_validate@residual-1"}, {"compare"}),
+        params("classifiers.residual.lr", 0.5),
+        block("residual") | {"cross_validate@residual-1", "score@residual"}, MADE),
     "a learning rate, started from": (
         params("classifiers.d_snap.lr", 0.5), block("d_snap"), {"train@d_crop", "compare"}),
     "an augmentation in a recipe": (params("recipes.d.augment", ["hflip"]), block("d_snap", "d_crop"), {"compare"}),
     "a colour method": (
-        params("color_correct.methods.max_rgb", {}), {"check", "color_correct@isic2017-max_rgb"}, set()),
+        params("color_correct.methods.max_rgb", {}), {"check", "color_correct@isic2017-max_rgb", "score"}, MADE),
     "another source of data": (
-        params("data.source", "isic"), {"check", "download"}, KINDS - {"check", "weights"}),
+        params("data.source", "isic"), {"check", "download", "export", "export_unet"}, KINDS - {"check", "weights"}),
     "compare": (line("lesions/compare/pages.py", OTHER), {"compare"}, set()),
-    "batches": (line("lesions/batches/augment.py", OTHER), TRAINED | {"predict_masks"}, READ),
-    "batches, same bytes": (line("lesions/batches/augment.py", SAME), TRAINED | {"predict_masks"}, set()),
-    "training": (line("lesions/training/loop.py", OTHER), TRAINED | {"predict_masks"}, READ),
-    "classify": (line("lesions/classify/experiment.py", OTHER), {"train", "cross_validate"}, {"compare"}),
-    "segment": (line("lesions/segment/pairs.py", OTHER), {"segment", "unet34", "predict_masks"},
+    "batches": (line("lesions/batches/augment.py", OTHER), TRAINED | NETS, READ | MADE),
+    "batches, same bytes": (line("lesions/batches/augment.py", SAME), TRAINED | NETS, set()),
+    "training": (line("lesions/training/loop.py", OTHER), TRAINED | NETS, READ | MADE),
+    "classify": (
+        line("lesions/classify/experiment.py", OTHER), {"train", "cross_validate", "score"}, {"export"} | MADE),
+    "segment": (line("lesions/segment/pairs.py", OTHER),
+                {"segment", "unet34", "predict_masks", "score_masks", "export_unet"},
                 READ | {"train@c_masked_grey", "train@d_crop"}),
     "one family of networks": (line("lesions/networks/residual.py", OTHER),
-                               {"check", "train@residual", "cross_validate@residual-1"}, {"compare"}),
-    "the head and weights of networks": (line("lesions/networks/build.py", OTHER), TRAINED | {"check", "predict_masks"},
-                                         READ | {"train@c_masked_grey", "train@d_crop"}),
+                               {"check", "train@residual", "cross_validate@residual-1", "score@residual"}, MADE),
+    "the head and weights of networks": (line("lesions/networks/build.py", OTHER), TRAINED | NETS | {"check"},
+                                         READ | MADE | {"train@c_masked_grey", "train@d_crop"}),
     "the head and weights of networks, same bytes": (
-        line("lesions/networks/build.py", SAME), TRAINED | {"check", "predict_masks"}, set()),
-    "pictures": (line("lesions/pictures/color.py", OTHER), PICTURES, ON_PICTURES),
-    "pictures, same bytes": (line("lesions/pictures/color.py", SAME), PICTURES, set()),
+        line("lesions/networks/build.py", SAME), TRAINED | NETS | {"check"}, set()),
+    "pictures": (line("lesions/pictures/color.py", OTHER), PICTURES | {"score"}, ON_PICTURES | MADE),
+    "pictures, same bytes": (line("lesions/pictures/color.py", SAME), PICTURES | {"score"}, set()),
     "gan": (line("lesions/gan/dcgan.py", OTHER), {"augment_gan", "base_model"}, {"compare"}),
-    "raw, same bytes": (line("lesions/raw/zips.py", SAME), {"download", "sort", "resize"}, set()),
+    "raw, same bytes": (
+        line("lesions/raw/zips.py", SAME), {"download", "sort", "resize", "score", "score_masks"}, set()),
     "download, same bytes": (line("lesions/download/fetch.py", SAME), {"download", "weights"}, set()),
     "sample, same bytes": (line("lesions/sample/scene.py", SAME), {"download"}, set()),
     "isic": (line("lesions/isic/splits.py", OTHER), KINDS - {"weights"}, set()),
     "isic, same bytes": (line("lesions/isic/splits.py", SAME), KINDS - {"weights"}, set()),
     "core, same bytes": (line("lesions/core/files.py", SAME), KINDS, set()),
+    "predict, same bytes": (
+        line("lesions/predict/ensembles.py", SAME), {"score", "ensemble", "export", "export_unet"}, set()),
+    "an ensemble": (params("ensembles.best.members", ["lite0"]), {"check", "ensemble"}, {"compare"}),
     "tools": (line("lesions/tools/doctor.py", OTHER), set(), set()),
     "a stage, same bytes": (line("stages/sort.py", SAME), {"sort"}, set()),
 }  # fmt: skip

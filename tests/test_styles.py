@@ -9,7 +9,6 @@ import yaml
 from PIL import Image
 
 from lesions.core.errors import InputError
-from lesions.pictures import styles
 from stages import ensemble_masks, masked, unet34
 from tests.conftest import ROOT
 
@@ -22,7 +21,7 @@ EMPTY = np.zeros_like(MASK)
 
 
 def test_colour_stays_inside_and_goes_outside():
-    found = styles.grey_outside(IMAGE, MASK, BOX)
+    found = masked.styled("grey", IMAGE, MASK, BOX)
     assert (found[MASK > 0] == IMAGE[MASK > 0]).all()
     outside = found[MASK == 0].astype(int)
     assert (outside.max(axis=1) == outside.min(axis=1)).all()
@@ -31,50 +30,50 @@ def test_colour_stays_inside_and_goes_outside():
 
 
 def test_flat_is_128():
-    found = styles.flat_outside(IMAGE, MASK, BOX)
+    found = masked.styled("flat", IMAGE, MASK, BOX)
     assert (found[MASK > 0] == IMAGE[MASK > 0]).all() and (found[MASK == 0] == 128).all() and found.dtype == np.uint8
 
 
 def test_an_image_without_a_lesion_stays():
     whole = np.array([0, 0, 24, 32])
-    for style in styles.STYLES.values():
-        assert (style(IMAGE, EMPTY, whole) == IMAGE).all()
+    for style in ("grey", "flat", "crop"):
+        assert (masked.styled(style, IMAGE, EMPTY, whole) == IMAGE).all()
 
 
 def test_a_crop_is_the_box_at_the_images_size():
     flat = IMAGE.copy()
     flat[6:18, 8:28] = (10, 200, 30)
-    found = styles.crop(flat, MASK, BOX)
+    found = masked.styled("crop", flat, MASK, BOX)
     assert found.shape == flat.shape and (found == (10, 200, 30)).all()
 
 
 def lay_out(folder, masks) -> None:
     for name in ("resized/isic2017", "masks"):
-        (folder / name).mkdir(parents=True)
-    np.save(folder / "resized/isic2017/classify.npy", np.stack([IMAGE] * 3))
-    np.save(folder / "masks/isic2017.npy", masks)
+        (folder / "data" / name).mkdir(parents=True)
+    np.save(folder / "data/resized/isic2017/classify.npy", np.stack([IMAGE] * 3))
+    np.save(folder / "data/masks/isic2017.npy", masks)
     boxes = pd.DataFrame([[0, 0, 24, 32]] * 3, columns=["top", "left", "bottom", "right"])
-    boxes.to_csv(folder / "masks/isic2017.csv", index=False)
+    boxes.to_csv(folder / "data/masks/isic2017.csv", index=False)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def test_the_stage_writes_every_image(tmp_path, monkeypatch):
     lay_out(tmp_path, np.stack([MASK, EMPTY, MASK]))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["masked", "isic2017_flat", "--data", "."])
+    monkeypatch.setattr(sys, "argv", ["masked", "isic2017_flat"])
     masked.main()
-    found = np.load("masked/isic2017_flat.npy")
-    assert (found[1] == IMAGE).all() and (found[0] == styles.flat_outside(IMAGE, MASK, BOX)).all()
+    found = np.load("data/masked/isic2017_flat.npy")
+    assert (found[1] == IMAGE).all() and (found[0] == masked.styled("flat", IMAGE, MASK, BOX)).all()
     assert (tmp_path / "plots/masked/isic2017_flat.png").is_file()
 
 
 def test_masks_of_another_set_are_named(tmp_path, monkeypatch):
     lay_out(tmp_path, np.stack([MASK] * 2))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["masked", "isic2017_flat", "--data", "."])
+    monkeypatch.setattr(sys, "argv", ["masked", "isic2017_flat"])
     with pytest.raises(InputError, match=r"run stages\.predict_masks"):
         masked.main()
-    assert not (tmp_path / "masked/isic2017_flat.npy").exists()
+    assert not (tmp_path / "data/masked/isic2017_flat.npy").exists()
 
 
 def test_no_fold_sees_the_test_part_or_its_own_images():
@@ -92,20 +91,20 @@ def test_the_ensemble_is_the_mean_of_the_folds(tmp_path, monkeypatch):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     for name in ("sorted", "resized/isic2018", "predictions/unet34"):
-        (tmp_path / name).mkdir(parents=True)
-    pd.DataFrame({"image": list("abc"), "split": ["train", "test", "test"]}).to_csv(tmp_path / "sorted/isic2018.csv")
+        (tmp_path / "data" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"image": list("abc"), "split": ["train", "test", "test"]}).to_csv("data/sorted/isic2018.csv")
     truth = np.zeros((3, 4, 4), np.uint8)
     truth[1:, :2] = 1
-    np.save(tmp_path / "resized/isic2018/large_masks.npy", truth)
+    np.save("data/resized/isic2018/large_masks.npy", truth)
     votes = np.zeros((3, 2, 4, 4), np.uint8)  # fold, image: two folds of three see the upper half of the first image
     votes[:2, 0, :2] = 255
     votes[2, 1] = 255  # one of three sees all of the second
     for fold in range(3):
-        np.save(tmp_path / f"predictions/unet34/{fold}.npy", votes[fold])
+        np.save(f"data/predictions/unet34/{fold}.npy", votes[fold])
         own = pd.DataFrame({"image": ["a"], "jaccard": [0.5], "dice": [0.6]})
-        own.to_csv(tmp_path / f"predictions/unet34/{fold}.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["ensemble_masks", "--data", "."])
+        own.to_csv(f"data/predictions/unet34/{fold}.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["ensemble_masks"])
     ensemble_masks.main()
-    found = pd.read_csv("predictions/unet34.csv").set_index(["fold", "image"])["jaccard"]
+    found = pd.read_csv("data/predictions/unet34.csv").set_index(["fold", "image"])["jaccard"]
     assert found["ensemble", "b"] == 1 and found["ensemble", "c"] == 0 and found["0", "a"] == 0.5

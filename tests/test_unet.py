@@ -5,10 +5,10 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from lesions.batches.feed import Feed
 from lesions.core.errors import InputError
 from lesions.networks.build import MEAN, STD, find
 from lesions.segment import unet
+from lesions.segment.pairs import Pairs, loss_of
 from lesions.training import freezing
 from lesions.training.config import Compute
 from stages import predict_masks, segment
@@ -95,23 +95,25 @@ def test_losses_by_their_identities():
     torch.manual_seed(0)
     truth = (torch.rand(3, 1, 16, 16) > 0.6).float()
     perfect, inverted = (truth * 2 - 1) * 50, (1 - truth * 2) * 50
-    assert unet.loss("jaccard", perfect, truth).item() == pytest.approx(0, abs=1e-6)
-    assert unet.loss("jaccard", inverted, truth).item() == pytest.approx(1, abs=0.01)
-    assert unet.loss("bce", torch.zeros_like(truth), truth).item() == pytest.approx(np.log(2), abs=1e-6)
+    bce, jaccard = loss_of("bce"), loss_of("jaccard")
+    assert jaccard(perfect, truth).item() == pytest.approx(0, abs=1e-6)
+    assert jaccard(inverted, truth).item() == pytest.approx(1, abs=0.01)
+    assert bce(torch.zeros_like(truth), truth).item() == pytest.approx(np.log(2), abs=1e-6)
     logits = torch.randn_like(truth)
-    both = unet.loss("bce", logits, truth) + unet.loss("jaccard", logits, truth)
-    assert unet.loss("bce_jaccard", logits, truth).item() == pytest.approx(both.item(), abs=1e-6)
+    both = bce(logits, truth) + jaccard(logits, truth)
+    assert loss_of("bce_jaccard")(logits, truth).item() == pytest.approx(both.item(), abs=1e-6)
 
 
-def test_scores_count_pixels(monkeypatch):
-    truth = np.zeros((2, 8, 8, 1), np.uint8)
+def test_scores_count_pixels(tmp_path, monkeypatch):
+    truth = np.zeros((2, 8, 8), np.uint8)
     truth[0, :4], truth[1, :, :2] = 1, 1
     guess = torch.zeros(2, 8, 8)
     guess[0, 2:6], guess[1, :, :2] = 0.9, 0.9
     monkeypatch.setattr(unet, "probabilities", lambda model, images, compute: guess)
-    images = Feed([np.zeros((2, 8, 8, 3), np.uint8)], torch.device("cpu"))
-    masks = Feed([truth], torch.device("cpu"))
-    _, jaccards, dices = unet.evaluate(None, images, masks, np.arange(2), 2, "bce", COMPUTE)
+    np.save(tmp_path / "x.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "x_masks.npy", truth)
+    pairs = Pairs(tmp_path / "x.npy", {"val": np.arange(2)}, 2, torch.device("cpu"), "resnet18")
+    _, jaccards, dices = pairs.score(None, "val", 1, "bce", COMPUTE)
     assert jaccards == pytest.approx([16 / 48, 1]) and dices == pytest.approx([2 * 16 / 64, 1])
 
 

@@ -5,14 +5,14 @@ A place counts the entries above ours among those that published/leaderboards.cs
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lesions.compare import intervals
+from lesions.compare.measured import Scores, segmentation
 from lesions.core.files import read_csv
-from lesions.isic import metrics, official
+from lesions.isic import official
 from lesions.isic.names import UNKNOWN
 
 # Test set -> its leaderboard, and how many images it has.
@@ -42,47 +42,32 @@ def why_not(test: str, rows: pd.DataFrame, sample: bool) -> str:
     return "; ".join(reasons)
 
 
-def places(board: pd.DataFrame, challenge: str, metric: str, scores: tuple[float, float, float]) -> list:
+def places(board: pd.DataFrame, challenge: str, metric: str, score: tuple[float, ...]) -> list:
     """Return the places of a score, of its upper and its lower bound, and among how many entries."""
     entries = board.loc[(board["challenge"] == challenge) & (board["metric"] == metric), "value"].to_numpy()
-    value, low, high = scores
+    value, low, high = score
     return [*(int(1 + (entries > s).sum()) if len(entries) else None for s in (value, high, low)), len(entries)]
 
 
-def line(test: str, metric: str, model: str, rows: pd.DataFrame, value: float, drawn: np.ndarray, *told: Any) -> list:
-    """Return a line of COLUMNS. `told`: the leaderboards, whether the test sets are drawn, and the confidence."""
-    board, sample, confidence = told
-    scores, challenge = intervals.around(value, drawn, confidence), BOARDS[test][0]
-    placed = places(board, challenge, metric, scores)
-    return [challenge, test, metric, model, *scores, len(rows), *placed, why_not(test, rows, sample) or "yes"]
-
-
-def classified(test: str, model: str, rows: pd.DataFrame, *told: Any) -> list[list]:
-    """Return lines for one model's predictions on one test set, its intervals bootstrapped by image."""
+def classified(test: str, rows: pd.DataFrame, confidence: float) -> Scores:
+    """Return the official scores of one model's predictions on one test set, bootstrapped by image."""
     p = rows.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
     terms = official.in_terms(test, p)
     assert terms is not None  # stages.score writes no other
     drawn = np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES))).T
     resampled = official.scores(test, rows["label"], terms, drawn)
     found = official.scores(test, rows["label"], terms)
-    return [line(test, metric, model, rows, found[metric][0], resampled[metric], *told) for metric in found]
-
-
-def segmented(test: str, model: str, rows: pd.DataFrame, *told: Any) -> list[list]:
-    """Return lines for one U-Net's masks of one test set: the leaderboard's thresholded Jaccard, and the mean one."""
-    jaccard, drawn = rows["jaccard"].to_numpy(), np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES)))
-    values = {"jaccard_thresholded": metrics.thresholded(jaccard), "jaccard": jaccard}
-    return [line(test, m, model, rows, v.mean(), drawn @ v / len(v), *told) for m, v in values.items()]
+    return {metric: intervals.around(value[0], resampled[metric], confidence) for metric, value in found.items()}
 
 
 def read(predictions: Path, classifiers: Iterable[str], ensembles: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return what each model said of the test sets; of ensembles the balanced output, which is what they submit."""
-    keys = ["test", "image", "label", "seen"]
+    keys = ["set", "image", "label", "seen"]
     found = {name: read_csv(predictions / f"tests/{name}.csv", keys, f"stages.score {name}") for name in classifiers}
     for name in ensembles:
         both = read_csv(predictions / f"ensemble/{name}_tests.csv", [*keys, "checkpoint"], f"stages.ensemble {name}")
         found[f"ensemble {name}"] = both[both["checkpoint"] == "balanced"]
-    return found
+    return {name: of[of["set"].isin(list(BOARDS))].rename(columns={"set": "test"}) for name, of in found.items()}
 
 
 def table(
@@ -92,13 +77,21 @@ def table(
 
     models: as `read` returns them. masks: what stages.score_masks wrote. sample: whether the test sets are drawn.
     """
-    told = pd.read_csv(published / "leaderboards.csv", keep_default_na=False), sample, confidence
-    lines = []
-    for model, found in models.items():
-        for test, rows in found.groupby("test", sort=False):
-            lines += classified(str(test), model, rows.reset_index(drop=True), *told)
+    board = pd.read_csv(published / "leaderboards.csv", keep_default_na=False)
+    scored = [
+        (test, model, rows, classified(str(test), rows, confidence))
+        for model, found in models.items()
+        for test, rows in found.groupby("test", sort=False)
+    ]
     for (test, model), rows in masks.groupby(["test", "model"], sort=False):
-        lines += segmented(str(test), str(model), rows, *told)
+        found = segmentation(rows, confidence)
+        scored.append((test, model, rows, {m: found[m] for m in ("jaccard_thresholded", "jaccard")}))
+    lines = []
+    for test, model, rows, scores in scored:
+        challenge, compares = BOARDS[test][0], why_not(test, rows, sample) or "yes"
+        for metric, ours in scores.items():
+            place = places(board, challenge, metric, ours)
+            lines.append([challenge, test, metric, model, *ours, len(rows), *place, compares])
     known = {found[1] for found in lines}
     blank = [None] * (len(COLUMNS) - 3)
     lines += [[name, test, "", *blank[:-1], NOT_RUN] for test, (name, _) in BOARDS.items() if test not in known]

@@ -1,10 +1,7 @@
 """The pictures of stages.compare: published beside ours, on white, in colours that the colour-blind tell apart."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import style
@@ -25,7 +22,6 @@ STYLE = {
     "axes.titlesize": 10, "axes.titleweight": "bold", "legend.frameon": False, "axes.axisbelow": True,
     "grid.color": "#EEEEEE",
 }  # fmt: skip
-COLUMNS = 4
 STATE_COLORS = {
     "reproduced": "#009E73", "outside": "#D55E00", "no interval": "#56B4E9", "not comparable": "#999999",
     scorecard.SAMPLE: "#E69F00", scorecard.OTHER: "#F0E442", NOT_RUN: "#DDDDDD",
@@ -41,21 +37,21 @@ MEANS = (  # of study C: the number of the table, its metric, and what it is abo
     (6, "auroc", "b0, AUROC"),
 )  # fmt: skip
 
-Size = tuple[float, float]  # inches, width first
+Sheet = tuple[Figure, list[Axes]]
 
 
-def sheet(size: Size, title: str, kind: str, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure under a title that says if the data are not the studies'."""
-    figure = Figure(figsize=size, layout="constrained")
+def sheet(width: float, height: float, title: str, kind: str, rows: int = 1, columns: int = 1) -> Sheet:
+    """Return a figure of so many inches, under a title that says if the data are not the studies', and its panels."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title + LOUD[kind], fontsize=11, color="#B00020" if kind else "black")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def squares(count: int, title: str, kind: str, size: float) -> tuple[Figure, list[Axes]]:
+def squares(count: int, title: str, kind: str, size: float) -> Sheet:
     """Return a grid with one square panel for each of `count`."""
-    columns = min(COLUMNS, count)
+    columns = min(4, count)
     rows = -(-count // columns)
-    figure, axes = sheet((size * columns, size * rows + 0.7), title, kind, rows, columns)
+    figure, axes = sheet(size * columns, size * rows + 0.7, title, kind, rows, columns)
     for axis in axes[count:]:
         axis.axis("off")
     return figure, axes[:count]
@@ -87,7 +83,8 @@ def dumbbells(
 ) -> Figure:
     """Draw panels (table, metric, title) of one study; those of one table in one line have its names once."""
     rows = [table[(table[["study", "table", "metric"]] == [study, *panel[:2]]).all(axis=1)] for panel in panels]
-    figure, axes = sheet((12, lines * (1.6 + 0.36 * max(map(len, rows)))), title, kind, lines, len(panels) // lines)
+    height = lines * (1.6 + 0.36 * max(map(len, rows)))
+    figure, axes = sheet(12, height, title, kind, lines, len(panels) // lines)
     for number, (axis, panel, of) in enumerate(zip(axes, panels, rows, strict=True)):
         dumbbell(axis, panel[2], of, named=number == 0 or lines > 1)
     legend(figure, axes[0])
@@ -97,7 +94,7 @@ def dumbbells(
 def counts_figure(table: pd.DataFrame, kind: str) -> Figure:
     """Draw what became of the published numbers: a bar a study."""
     counts = scorecard.counts(table).drop(columns="published").rename(index="study {}".format)
-    figure, (axis,) = sheet((9, 3.2), "Published numbers of the five studies, and what became of them here", kind)
+    figure, (axis,) = sheet(9, 3.2, "Published numbers of the five studies, and what became of them here", kind)
     counts.loc[::-1, counts.any()].plot.barh(
         ax=axis, stacked=True, width=0.8, color=STATE_COLORS, edgecolor="white", legend=False,
         xlabel="published numbers", ylabel="",
@@ -114,7 +111,7 @@ def folds_figure(table: pd.DataFrame, kind: str) -> Figure:
     rows = table[(table["study"] == "A") & (table["table"] == "Table 6.4")]
     means = rows[rows["metric"] == "mean"]
     title = "Cross-validation: BMA of each fold and their mean"
-    figure, (axis,) = sheet((8, 1.6 + 0.62 * len(means)), title, kind)
+    figure, (axis,) = sheet(8, 1.6 + 0.62 * len(means), title, kind)
     heights = dict(zip(means["run"], dumbbell(axis, "", means), strict=True))
     folds = rows[(rows["metric"] != "mean") & rows["run"].isin(means["run"])]
     for who, color, mark, up in (("published", PUBLISHED, "D", 0.2), ("ours", OURS, "o", -0.2)):
@@ -144,11 +141,9 @@ def confusion_figure(tested: dict[str, Tested], kind: str) -> Figure:
     return figure
 
 
-def heat(
-    axis: Axes, values: np.ndarray, texts: list[str], size: int, aspect: Literal["equal", "auto"] = "equal"
-) -> None:
+def heat(axis: Axes, values: np.ndarray, texts: list[str], size: int) -> None:
     """Draw values in 0..1 as blue squares with their texts; nan is white."""
-    axis.imshow(np.ma.masked_invalid(values), cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=1, aspect=aspect)
+    axis.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=1)
     for ((row, column), value), text in zip(np.ndenumerate(values), texts, strict=True):
         color = "white" if value > 0.55 else "black"
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
@@ -190,7 +185,7 @@ def losses_figure(study: str, histories: dict[str, pd.DataFrame], kind: str) -> 
 
 def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
     """Draw both challenges: the ten best, the paper's numbers, and ours with intervals."""
-    figure, axes = sheet((12, 7), "Leaderboards, and the numbers that cannot stand in them", kind, 1, 2)
+    figure, axes = sheet(12, 7, "Leaderboards, and the numbers that cannot stand in them", kind, 1, 2)
     names = {"unet": "A: U-Net", "d_unet34": "D: Unet34"}
     scores = {"jaccard": "mean", "jaccard_thresholded": "thresholded"}
     unet = table[table["run"].isin(list(names)) & table["metric"].isin(list(scores))]
@@ -214,11 +209,12 @@ def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
     """Draw Figure 6.1 of study B: precision, recall and F1 by class; a line of panels a model."""
     models = scorecard.reports(table)
     title = "Study B's base models: classification reports, published and ours"
-    figure, axes = sheet((9.5, 3.1 * len(models) + 0.8), title, kind, len(models), 3)
+    figure, axes = sheet(9.5, 3.1 * len(models) + 0.8, title, kind, len(models), 3)
     panels = [(f"{name}: {whose}", report) for name, of in models.items() for whose, report in of.items()]
     for number, (axis, (whose, report)) in enumerate(zip(axes, panels, strict=True)):
         values = report.to_numpy(float)
-        heat(axis, values, ["" if np.isnan(value) else f"{value:.2f}" for value in values.flat], 8, "auto")
+        heat(axis, values, ["" if np.isnan(value) else f"{value:.2f}" for value in values.flat], 8)
+        axis.set_aspect("auto")
         if np.isnan(values).all():
             axis.text(1, len(values) / 2, "none", ha="center", va="center", color=GREY)
         axis.set_xticks(range(3), scorecard.SCORES)
@@ -228,38 +224,36 @@ def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
-def drawn(
-    table: pd.DataFrame, tested: dict[str, Tested], histories: dict[str, dict[str, pd.DataFrame]],
+def draw(
+    folder: Path, table: pd.DataFrame, tested: dict[str, Tested], histories: dict[str, dict[str, pd.DataFrame]],
     kinds: dict[str, str], confidence: float,
-) -> Iterator[tuple[str, Figure]]:  # fmt: skip
-    """Yield every picture by its name. `tested`: of studies A and B; `histories`: study -> run -> losses by epoch."""
+) -> None:  # fmt: skip
+    """Draw every picture into `folder`. `tested`: of studies A and B; `histories`: study -> run -> losses by epoch."""
     level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
-    yield "scorecard", counts_figure(table, kind)
-    for name, number, what in (
-        ("standard", "Table 6.1", "standard classification, published and ours"),
-        ("balanced", "Table 6.2", "balanced classes, after the 5/8 rule"),
-    ):
-        panels = [(number, "loss", "loss"), (number, "accuracy", "accuracy"), (number, "bma", "BMA")]
-        yield name, dumbbells(table, "A", panels, f"{number}: {what} ({level} by lesion)", kind)
-    yield "cross_validation", folds_figure(table, kind)
-    yield "leaderboards", leaderboard_figure(table, kind)
-    yield "reports", reports_figure(table, kinds["B"])
-    panels = [(f"Table 4.{n}", f"{metric} mean", f"Table 4.{n}: {what}") for n, metric, what in MEANS]
-    title = f"Study C: means over seeds, published and ours ({level} by seed)"
-    yield "preprocessing", dumbbells(table, "C", panels, title, kinds["C"], lines=2)
-    panels = [("Table 3", f"{part} auc", part) for part in ("train", "val", "test")]
-    title = f"Study E, Table 3: macro AUC, published and ours ({level} by lesion)"
-    yield "schedules", dumbbells(table, "E", panels, title, kinds["E"])
-    for study, runs in histories.items():
-        if runs:
-            yield f"losses_{study.lower()}", losses_figure(study, runs, kinds[study])
-    if tested:
-        yield "confusion", confusion_figure(tested, kind)
-        yield "roc", roc_figure(tested, kind)
-
-
-def draw(folder: Path, *args) -> None:
-    """Draw every picture into `folder`. args: as `drawn`."""
+    standard, balanced = (
+        [(f"Table 6.{n}", score.lower(), score) for score in ("loss", "accuracy", "BMA")] for n in (1, 2)
+    )
+    means = [(f"Table 4.{n}", f"{metric} mean", f"Table 4.{n}: {what}") for n, metric, what in MEANS]
+    parts = [("Table 3", f"{part} auc", part) for part in ("train", "val", "test")]
+    of_standard = f"Table 6.1: standard classification, published and ours ({level} by lesion)"
+    of_balanced = f"Table 6.2: balanced classes, after the 5/8 rule ({level} by lesion)"
+    of_means = f"Study C: means over seeds, published and ours ({level} by seed)"
+    of_parts = f"Study E, Table 3: macro AUC, published and ours ({level} by lesion)"
     with style.context(STYLE, after_reset=True):
-        for name, figure in drawn(*args):
+        figures = {
+            "scorecard": counts_figure(table, kind),
+            "standard": dumbbells(table, "A", standard, of_standard, kind),
+            "balanced": dumbbells(table, "A", balanced, of_balanced, kind),
+            "cross_validation": folds_figure(table, kind),
+            "leaderboards": leaderboard_figure(table, kind),
+            "reports": reports_figure(table, kinds["B"]),
+            "preprocessing": dumbbells(table, "C", means, of_means, kinds["C"], lines=2),
+            "schedules": dumbbells(table, "E", parts, of_parts, kinds["E"]),
+        }
+        figures |= {
+            f"losses_{study.lower()}": losses_figure(study, r, kinds[study]) for study, r in histories.items() if r
+        }
+        if tested:
+            figures |= {"confusion": confusion_figure(tested, kind), "roc": roc_figure(tested, kind)}
+        for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})

@@ -76,37 +76,46 @@ class Predicted:
         return next(iter(self.seeds(checkpoint).values()))
 
 
-def read_predicted(
-    path: Path, lesions: pd.Series, stage: str, classes: tuple[str, ...] | None = None, split: str = "test"
-) -> Predicted:
-    """Read one part of a prediction file. `lesions`: image -> lesion; `stage`: what writes the file.
+@dataclass(frozen=True)
+class Runs:
+    """The prediction files, and what is known of their images (image -> lesion) and their runs (-> why it falls short
+    of the paper's, see lesions/compare/shortfalls.py)."""
 
-    `classes`: which must be there, in this order; None: those of the header.
-    """
-    table = read_csv(path, ["image", "split", "seed", "checkpoint", "label"], stage)
-    classes = classes or tuple(str(c)[2:] for c in table if str(c).startswith("p_"))
-    names = [f"p_{c}" for c in classes]
-    for name in sorted(set(names) - set(table)):
-        raise InputError(f"{path}: no column {name}; run python -m {stage}")
-    table = table[table["split"] == split].reset_index(drop=True)
-    if table.empty:
-        raise InputError(f"{path}: no {split} images; run python -m {stage}")
-    truth = table["label"].map({c: i for i, c in enumerate(classes)})
-    lesion = table["image"].map(lesions)
-    probabilities = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    for wrong, what in (
-        (truth.isna(), f"has a label outside {', '.join(classes)}"),
-        (lesion.isna(), "is not in the sorted table"),
-        (~np.isfinite(probabilities).all(axis=1), "has no probabilities"),
-        (table.duplicated(["image", "seed", "checkpoint"]), "stands twice under a checkpoint"),
-    ):
-        for image in table["image"][np.asarray(wrong)]:
-            raise InputError(f"{path}: {image} {what}; run python -m {stage} again")
-    columns = (table["image"].to_numpy(), lesion.to_numpy(), truth.to_numpy(int), probabilities)
-    runs: dict[str, dict[int, Tested]] = {}
-    for (checkpoint, seed), rows in table.groupby(["checkpoint", "seed"], sort=False):
-        runs.setdefault(checkpoint, {})[seed] = Tested(classes, *(of[rows.index] for of in columns))
-    return Predicted(path, runs)
+    folder: Path
+    lesions: pd.Series
+    short: dict[str, str]
+    confidence: float
+
+    def reason(self, name: str) -> str:
+        return self.short.get(name, "")
+
+    def read(self, stage: str, name: str, classes: tuple[str, ...] | None = None, split: str = "test") -> Predicted:
+        """Read one part of a stage's predictions. classes: which must be there, in this order; None: the header's."""
+        path, remedy = self.folder / stage / f"{name}.csv", f"run python -m stages.{stage} {name}"
+        table = read_csv(path, ["image", "split", "seed", "checkpoint", "label"], f"stages.{stage} {name}")
+        classes = classes or tuple(str(c)[2:] for c in table if str(c).startswith("p_"))
+        names = [f"p_{c}" for c in classes]
+        for column in sorted(set(names) - set(table)):
+            raise InputError(f"{path}: no column {column}; {remedy}")
+        table = table[table["split"] == split].reset_index(drop=True)
+        if table.empty:
+            raise InputError(f"{path}: no {split} images; {remedy}")
+        truth = table["label"].map({c: i for i, c in enumerate(classes)})
+        lesion = table["image"].map(self.lesions)
+        probabilities = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        for wrong, what in (
+            (truth.isna(), f"has a label outside {', '.join(classes)}"),
+            (lesion.isna(), "is not in the sorted table"),
+            (~np.isfinite(probabilities).all(axis=1), "has no probabilities"),
+            (table.duplicated(["image", "seed", "checkpoint"]), "stands twice under a checkpoint"),
+        ):
+            for image in table["image"][np.asarray(wrong)]:
+                raise InputError(f"{path}: {image} {what}; {remedy} again")
+        whole = Tested(classes, table["image"].to_numpy(), lesion.to_numpy(), truth.to_numpy(int), probabilities)
+        runs: dict[str, dict[int, Tested]] = {}
+        for (checkpoint, seed), rows in table.groupby(["checkpoint", "seed"], sort=False):
+            runs.setdefault(checkpoint, {})[seed] = part(whole, rows.index)
+        return Predicted(path, runs)
 
 
 def on_same_images(members: list[Tested], where: str) -> None:
@@ -122,10 +131,10 @@ def ensemble(members: list[Tested]) -> Tested:
     return replace(members[0], probabilities=np.mean([m.probabilities for m in members], axis=0))
 
 
-def part(tested: Tested, chosen: np.ndarray) -> Tested:
-    """Return the images that bool (N,) chooses."""
-    of = {name: getattr(tested, name)[chosen] for name in ("images", "lesions", "truth", "probabilities")}
-    return replace(tested, **of)
+def part(tested: Tested, chosen: np.ndarray | pd.Index) -> Tested:
+    """Return the images that bool (N,) or int (n,) chooses."""
+    columns = (tested.images, tested.lesions, tested.truth, tested.probabilities)
+    return Tested(tested.classes, *(column[chosen] for column in columns))
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
@@ -195,11 +204,9 @@ def over_seeds(values: np.ndarray, confidence: float) -> Scores:
     As pandas.describe, whose column names the paper prints: n − 1 below the std (the printed ones fit no other, their
     accuracies being multiples of 1/150), quartiles interpolated linearly.
     """
-    found: dict[str, tuple[float, ...]] = {}
-    found["mean"] = (float(np.mean(values)), *np.clip(intervals.student(values, confidence), 0, 1))
-    others: dict[str, Callable[..., Any]] = {f"q{q}": partial(np.quantile, q=q / 100) for q in (25, 50, 75)}
-    if len(values) > 1:
-        others = {"std": partial(np.std, ddof=1)} | others
+    found = {"mean": (float(np.mean(values)), *np.clip(intervals.student(values, confidence), 0, 1))}
+    others: dict[str, Callable[..., Any]] = {"std": partial(np.std, ddof=1)} if len(values) > 1 else {}
+    others |= {f"q{q}": partial(np.quantile, q=q / 100) for q in (25, 50, 75)}
     for name, statistic in others.items():
         found[name] = (float(statistic(values)), *intervals.over_seeds(values, statistic, confidence))
     return found | {"max": (float(np.max(values)),)}
@@ -207,11 +214,8 @@ def over_seeds(values: np.ndarray, confidence: float) -> Scores:
 
 def scored(study: str, table: str, run: str, n: int, scores: Scores, reason: str = "") -> list[dict]:
     """Return rows for the scorecard. `reason`: why none compares."""
-    full = {m: (*map(float, s), *(np.nan,) * (3 - len(s))) for m, s in scores.items()}
-    return [
-        dict(zip(COLUMNS, (study, table, run, metric, *score, n, reason), strict=True))
-        for metric, score in full.items()
-    ]
+    full = {metric: (*map(float, score), *(np.nan,) * (3 - len(score))) for metric, score in scores.items()}
+    return [dict(zip(COLUMNS, (study, table, run, m, *full[m], n, reason), strict=True)) for m in full]
 
 
 def classification(tested: Tested, confidence: float) -> Scores:

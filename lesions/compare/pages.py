@@ -36,23 +36,29 @@ PICTURES = {
 Table = tuple[list[str], list[list[Any]]]  # header and lines
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template of this folder; in a page (.html.j2) every value is escaped."""
+def render(template: str, table: pd.DataFrame, tests: pd.DataFrame, **values: Any) -> str:
+    """Fill a template of this folder with `values` and what both have; in a page (.html.j2) every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    return environment.get_template(template).render(values)
+    shared = {"studies": scorecard.STUDIES, "counts": counted(table), "seeds": seeds(tests, table), "ours": ours}
+    return environment.get_template(template).render(shared | values)
 
 
-def number(value: float, low: float = np.nan, high: float = np.nan, digits: int = 3) -> str:
-    text = "" if np.isnan(value) else f"{value:.{digits}f}"
-    return text if np.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]".strip()
+def number(value: float, low: float = np.nan, high: float = np.nan, form: str = ".3f") -> str:
+    text = "" if pd.isna(value) else f"{value:{form}}"
+    return text if pd.isna(low) else f"{text} [{low:{form}}, {high:{form}}]".strip()
+
+
+def printed(line: Any, form: str = ".6g") -> str:
+    """Return what was published; as printed, but for zeros at the end."""
+    return number(line["published"], line["published_low"], line["published_high"], form)
 
 
 def ours(line: Any, digits: int = 3, of: str = "ours") -> str:
     """Return our number of a line of compare.csv, or the `difference` of one of significance.csv, with its interval."""
-    return number(line[of], line["low"], line["high"], digits)
+    return number(line[of], line["low"], line["high"], f".{digits}f")
 
 
 def chance(test: Any) -> str:
@@ -102,12 +108,9 @@ def placed(places: pd.DataFrame) -> Table:
     """Return a line for each of our scores on official test sets, with its place among the entries that we know."""
     lines = []
     for line in places.to_dict("records"):
-        place = ""
-        if pd.notna(line["place"]):
-            place = f"{line['place']} [{line['place_low']}, {line['place_high']}] beside {line['known']}"
-        score, model = "" if line["model"] is None else ours(line), line["model"] or ""
-        n = "" if pd.isna(line["n"]) else line["n"]
-        lines.append([line["challenge"], line["test"], model, line["metric"], score, n, place, line["comparable"]])
+        place = f"{line['place']} [{line['place_low']}, {line['place_high']}] beside {line['known']}"
+        shown = ["" if pd.isna(line["n"]) else line["n"], "" if pd.isna(line["place"]) else place, line["comparable"]]
+        lines.append([line["challenge"], line["test"], line["model"] or "", line["metric"], ours(line), *shown])
     return ["challenge", "set", "model", "metric", "ours", "images", "place, and of how many known", "compares"], lines
 
 
@@ -118,7 +121,7 @@ def mark(reason: str) -> str:
 
 def both(line: Any, digits: int = 3) -> dict[str, str]:
     """Return both numbers: a footnote where they do not compare, ✓ where published lies in our interval."""
-    published = number(line["published"], line["published_low"], line["published_high"], digits) or "–"
+    published = printed(line, f".{digits}f") or "–"
     found = ours(line, digits) or (NOT_RUN if line["comparable"] == NOT_RUN else "–")
     return {"published": published + mark(line["reason"]), "ours": found + " ✓" * (line["inside"] == "yes")}
 
@@ -193,11 +196,9 @@ def text(
     folds = sorted(table.loc[table["table"] == "Table 6.4", "metric"].unique())  # the mean last
     unets = table[table["run"].isin(["unet", "d_unet34"]) & (table["metric"] == "jaccard_thresholded")]
     body = render(
-        "compare.md.j2", tables=Tables(table, published), studies=scorecard.STUDIES, kinds=kinds, sample=SAMPLE,
-        data=data, level=level, collapsed=collapsed, counts=counted(table), places=placed(places), unets=unets,
-        seeds=seeds(tests, table),
+        "compare.md.j2", table, tests, tables=Tables(table, published), kinds=kinds, sample=SAMPLE, data=data,
+        level=level, collapsed=collapsed, places=placed(places), unets=unets, number=number, both=both, mark=mark,
         pairs=lambda study: pairs(tests, study), folds={fold: fold.replace("_", " ") for fold in folds},
-        number=number, ours=ours, both=both, mark=mark,
     )  # fmt: skip
     used = dict.fromkeys(re.findall(r"\[\^(\w+)]", body))  # in the order of their footnotes
     return body + "".join(f"[^{reason}]: {why[reason]}\n" for reason in used)
@@ -211,27 +212,15 @@ def picture(path: Path) -> str:
     return base64.b64encode(content.getvalue()).decode()
 
 
-def printed(line: Any) -> str:
-    """Return a number as printed, but for zeros at the end."""
-    bounds = f"[{line['published_low']:.6g}, {line['published_high']:.6g}]"
-    value = "" if np.isnan(line["published"]) else f"{line['published']:.6g}"
-    return value if np.isnan(line["published_low"]) else f"{value} {bounds}".strip()
-
-
 def html(
-    table: pd.DataFrame,
-    tests: pd.DataFrame,
-    published: Path,
-    pictures: Path,
-    kinds: dict[str, str],
-    data: dict[str, Any],
+    table: pd.DataFrame, tests: pd.DataFrame, published: Path, pictures: Path, kinds: dict[str, str], data: dict
 ) -> str:
     """Return the page. `pictures`: plots/compare; `data`: as of compare.md."""
     lines = scorecard.of_studies(table)
     return render(
-        "scorecard.html.j2", data=data, studies=scorecard.STUDIES, kinds=kinds, loud=LOUD, counts=counted(table),
-        lines=lines.assign(state=lines.apply(scorecard.state, axis=1)).to_dict("records"), printed=printed, ours=ours,
+        "scorecard.html.j2", table, tests, data=data, kinds=kinds, loud=LOUD, printed=printed,
+        lines=lines.assign(state=lines.apply(scorecard.state, axis=1)).to_dict("records"),
         why=dict(pd.read_csv(published / "reasons.csv", keep_default_na=False)[["reason", "short"]].to_numpy()),
         pictures={text: picture(pictures / f"{name}.png") for name, text in PICTURES.items()},
-        pairs={study: pairs(tests, study) for study in "ADE"}, seeds=seeds(tests, table),
+        pairs={study: pairs(tests, study) for study in "ADE"},
     )  # fmt: skip

@@ -54,8 +54,7 @@ def data_kinds(
 def places(published: Path, study: str) -> dict[tuple[str, str], str]:
     """Return (run, metric) -> the table in which the study prints that number."""
     numbers = pd.read_csv(published / "numbers.csv", keep_default_na=False)
-    numbers = numbers[numbers["study"] == study]
-    return dict(zip(zip(numbers["run"], numbers["metric"], strict=True), numbers["table"], strict=True))
+    return {(line.run, line.metric): line.table for line in numbers[numbers["study"] == study].itertuples()}
 
 
 def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataFrame:
@@ -64,21 +63,16 @@ def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataF
     `ours`: rows of measured.scored; `kinds`: as data_kinds. `inside` is blank where the pair is not comparable.
     """
     numbers = pd.read_csv(published / "numbers.csv", keep_default_na=False)
-    boards = pd.read_csv(published / "leaderboards.csv", keep_default_na=False)
-    boards = boards.assign(
-        study="leaderboard", table=boards["challenge"], row=boards["team"], run="", note=boards["entry"]
-    )
-    both = pd.concat([numbers, boards]).reindex(columns=numbers.columns).rename(
-        columns={"value": "published", "low": "published_low", "high": "published_high"}
-    )  # fmt: skip
-    scores = ["published", "published_low", "published_high"]
-    both[scores] = both[scores].apply(pd.to_numeric)
+    boards = pd.read_csv(published / "leaderboards.csv", keep_default_na=False).assign(study="leaderboard", run="")
+    boards = boards.rename(columns={"challenge": "table", "team": "row", "entry": "note"})
+    scores = {"value": "published", "low": "published_low", "high": "published_high"}
+    both = pd.concat([numbers, boards])[numbers.columns].rename(columns=scores)
+    both[[*scores.values()]] = both[[*scores.values()]].apply(pd.to_numeric)
     mine = pd.DataFrame(ours, columns=COLUMNS).rename(columns={"reason": "our_reason"})
     table = both.merge(mine, on=KEYS, how="left", validate="many_to_one")
-    alone = mine.merge(both[KEYS].drop_duplicates(), on=KEYS, how="left", indicator=True)
-    alone = alone[alone["_merge"] == "left_only"].drop(columns="_merge")
-    row_of = dict(zip(zip(numbers["study"], numbers["run"], strict=True), numbers["row"], strict=True))
-    alone["row"] = [row_of.get((line.study, line.run), line.run) for line in alone.itertuples()]
+    alone = mine[~mine.set_index(KEYS).index.isin(both.set_index(KEYS).index)]
+    row_of = {(line.study, line.run): line.row for line in numbers.itertuples()}
+    alone = alone.assign(row=[row_of.get((line.study, line.run), line.run) for line in alone.itertuples()])
     table = pd.concat([table, alone.reindex(columns=table.columns)], ignore_index=True)
     table[["reason", "our_reason", "note"]] = table[["reason", "our_reason", "note"]].fillna("")
     table["reason"] = table["reason"].where(table["reason"] != "", table["our_reason"])
@@ -93,7 +87,7 @@ def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataF
     table["inside"] = np.where(judged, np.where(within, "yes", "no"), "")
     table["difference"] = table["ours"] - table["published"]
     table["n"] = table["n"].astype("Int64")
-    order = ["study", "table", "row", "run", "metric", "published", "published_low", "published_high"]
+    order = ["study", "table", "row", "run", "metric", *scores.values()]
     return table[[*order, "ours", "difference", "low", "high", "n", "inside", "comparable", "reason", "note"]]
 
 
@@ -103,11 +97,8 @@ def reports(table: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     A report has a line a class, their means and the accuracy, which stands in the last of its columns SCORES.
     """
     rows = table[(table["table"] == "Figure 6.1") & (table["run"] != "difference")]
-    rows = rows.assign(
-        line=rows["metric"].str.replace(r" \w+$", "", regex=True), score=rows["metric"].str.split().str[-1]
-    )
-    rows["score"] = rows["score"].replace("accuracy", SCORES[-1])
-    rows = rows[rows["score"].isin(SCORES)]
+    score = rows["metric"].str.split().str[-1].replace("accuracy", SCORES[-1])
+    rows = rows.assign(line=rows["metric"].str.replace(r" \w+$", "", regex=True), score=score)[score.isin(SCORES)]
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for run, name in rows.loc[~rows["run"].str.endswith(" shuffled"), ["run", "row"]].drop_duplicates("run").to_numpy():
         whose = (("published", run, "published"), ("ours", run, "ours"), ("shuffled", f"{run} shuffled", "ours"))
@@ -144,6 +135,8 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 def headline(table: pd.DataFrame) -> dict[str, int]:
     """Return, for `dvc metrics`: how many numbers were published, stand beside one of ours, lie in and out of our
     interval."""
-    total, rerun = counts(table).sum(), of_studies(table)["ours"].notna().sum()
-    found = {"printed": total["published"], "rerun": rerun}  # a column `published` would be the folder of that name
-    return {name: int(number) for name, number in (found | dict(total[["reproduced", "outside"]])).items()}
+    total = (
+        counts(table).sum().rename({"published": "printed"})
+    )  # a column `published` would be the folder of that name
+    total["rerun"] = of_studies(table)["ours"].notna().sum()
+    return {name: int(total[name]) for name in ("printed", "rerun", "reproduced", "outside")}

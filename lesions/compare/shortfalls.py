@@ -14,13 +14,6 @@ from lesions.isic import splits
 from lesions.pictures.config import size_of
 from lesions.training.config import Optimisation
 
-Needed = dict[str, dict[Hashable, Any]]  # run -> its line of training.csv
-
-
-def read(published: Path) -> Needed:
-    table = pd.read_csv(published / "training.csv", keep_default_na=False)
-    return {line["run"]: line for line in table.to_dict("records")}
-
 
 def reason(needed: dict[Hashable, Any], weights: str, sampler: str, side: int, epochs: int, whole: bool) -> str:
     """Return a reason of published/reasons.csv, or '' where the run is as the paper's, or more.
@@ -36,9 +29,10 @@ def reason(needed: dict[Hashable, Any], weights: str, sampler: str, side: int, e
     return "" if whole and epochs >= needed["epochs"] and side >= needed["side"] else "shortened"
 
 
-def reasons(needed: Needed, chosen: Chosen, tables: dict[str, pd.DataFrame]) -> dict[str, str]:
+def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) -> dict[str, str]:
     """Return the reason of each run that a paper prints. tables: the sorted ones by set."""
-    found = {}
+    lines = pd.read_csv(published / "training.csv", keep_default_na=False).to_dict("records")
+    needed, found = {line["run"]: line for line in lines}, {}
     for name, block in chosen.classifiers.items():
         if name in needed:
             table = tables[block.set]

@@ -4,6 +4,7 @@
 """
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from scipy import stats
 from lesions.compare import intervals
 from lesions.compare.measured import RUNS, Tested, accuracy, balanced_accuracy
 
+COLUMNS = ["family", "first", "second", "metric", "test", "n", "difference", "low", "high", "p", "p_holm", "note"]
 RESAMPLES = 10_000  # so that the smallest p, 2/10,001, survives Holm's factor
 MCNEMAR, BOOTSTRAP, STUDENT, WILCOXON, WELCH = "McNemar", "bootstrap", "paired t", "Wilcoxon", "Welch, as published"
 NOT_RUN, TOO_FEW = "not run", "too few seeds"
@@ -25,18 +27,14 @@ BASELINES = {
 STAND_INS = {"c_plain": "c_base", "c_resnet_base": "c_base"}  # the same network, where the settings have one baseline
 
 
-def line(
-    family: str, first: str, second: str, metric: str, test: str, n: int,
-    difference: float = np.nan, low: float = np.nan, high: float = np.nan, p: float = np.nan, note: str = "",
-) -> dict:  # fmt: skip
-    """Return a row: `n` images or seeds; second − first with its interval; p nan where there was nothing to test."""
+def changed(difference: float, low: float, high: float) -> dict[str, Any]:
+    """Return part of a row: second − first with its interval."""
     return dict(locals())
 
 
 def corrected(lines: list[dict]) -> pd.DataFrame:
     """Return the rows with p_holm: Holm's correction over those of the same family, metric and test."""
-    table = pd.DataFrame(lines, columns=list(line("", "", "", "", "", 0)))
-    table.insert(list(table).index("p") + 1, "p_holm", np.nan)
+    table = pd.DataFrame(lines, columns=COLUMNS).fillna({"note": ""})
     for _, rows in table.groupby(["family", "metric", "test"]).groups.items():
         table.loc[rows, "p_holm"] = holm(table.loc[rows, "p"].to_numpy(float))
     return table
@@ -96,15 +94,15 @@ def pairs(study: str, found: dict[str, Tested], confidence: float) -> list[dict]
         names = list(members)
         family = f"{study}, {len(classes)} classes, {len(images)} images with {names[0]}"
         for i, j in combinations(range(len(names)), 2):
-            shared = (family, names[i], names[j])
-            interval = intervals.percentile(accuracies[:, j] - accuracies[:, i], confidence)
+            shared = {"family": family, "first": names[i], "second": names[j], "n": len(images)}
             only_first, only_second, p = mcnemar(right[i], right[j])
             note = f"right in the first only: {only_first}, in the second only: {only_second}"
-            change = right[j].mean() - right[i].mean()
-            lines.append(line(*shared, "accuracy", MCNEMAR, len(images), change, *interval, p, note))
+            drawn = accuracies[:, j] - accuracies[:, i]
+            change = changed(*intervals.around(right[j].mean() - right[i].mean(), drawn, confidence))
+            lines.append(shared | change | {"metric": "accuracy", "test": MCNEMAR, "p": p, "note": note})
             drawn = balanced[:, j] - balanced[:, i]
-            interval = intervals.percentile(drawn, confidence)
-            lines.append(line(*shared, "bma", BOOTSTRAP, len(images), bma[j] - bma[i], *interval, bootstrap_p(drawn)))
+            change = changed(*intervals.around(bma[j] - bma[i], drawn, confidence))
+            lines.append(shared | change | {"metric": "bma", "test": BOOTSTRAP, "p": bootstrap_p(drawn)})
     return lines
 
 
@@ -123,47 +121,36 @@ def wilcoxon(differences: np.ndarray) -> float:
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
-def over_seeds(first: str, second: str, metric: str, values: dict[str, pd.Series], confidence: float) -> list[dict]:
-    """Return both tests of a run against its baseline. `values`: run -> float by seed; a missing one was not run."""
-    shared = ("C", first, second, metric)
-    if first not in values or second not in values:
-        return [line(*shared, test, 0, note=NOT_RUN) for test in (STUDENT, WILCOXON)]
-    differences = (
-        (values[second] - values[first]).dropna().to_numpy().round(9)
-    )  # shares of few images tie, but for the last bits of a float
+def over_seeds(first: pd.Series, second: pd.Series, confidence: float) -> list[dict]:
+    """Return both tests of a run against its baseline. first, second: float by seed; none was not run."""
+    differences = (second - first).dropna().to_numpy().round(9)  # shares of few images tie, but for the last bits
     n = len(differences)
     if n < intervals.FEWEST:
-        return [line(*shared, test, n, note=TOO_FEW) for test in (STUDENT, WILCOXON)]
-    scores = (differences.mean(), *intervals.student(differences, confidence))
-    return [
-        line(*shared, STUDENT, n, *scores, paired_t(differences)),
-        line(*shared, WILCOXON, n, *scores, wilcoxon(differences)),
-    ]
-
-
-def as_published(first: str, second: str, metric: str, printed: dict[tuple[str, str], float]) -> list[dict]:
-    """Return Welch's test between the printed means and stds of RUNS runs each. `printed`: (run, metric) -> value."""
-    keys = [(run, f"{metric} {score}") for run in (second, first) for score in ("mean", "std")]
-    if not set(keys) <= set(printed):
-        return []
-    mean, std, base_mean, base_std = (printed[key] for key in keys)
-    p = stats.ttest_ind_from_stats(mean, std, RUNS, base_mean, base_std, RUNS, equal_var=False).pvalue
-    return [line("C", first, second, metric, WELCH, RUNS, mean - base_mean, p=float(p))]
+        note = TOO_FEW if len(first) and len(second) else NOT_RUN
+        return [{"test": test, "n": n, "note": note} for test in (STUDENT, WILCOXON)]
+    shared = {"n": n} | changed(differences.mean(), *intervals.student(differences, confidence))
+    return [shared | {"test": name, "p": p(differences)} for name, p in ((STUDENT, paired_t), (WILCOXON, wilcoxon))]
 
 
 def seeds(values: dict[str, dict[str, pd.Series]], numbers: pd.DataFrame, confidence: float) -> list[dict]:
     """Test each run of BASELINES against its baseline or, where that was not run, its stand-in: paired by seed, and as
-    printed.
+    printed, by Welch's test between the means and stds of RUNS runs each.
 
     values: metric (accuracy, auroc) -> run -> float by seed. numbers: published/numbers.csv.
     """
     numbers = numbers[(numbers["study"] == "C") & (numbers["value"] != "")]
-    keys = zip(numbers["run"], numbers["metric"], strict=True)
-    printed = dict(zip(keys, numbers["value"].astype(float), strict=True))
-    lines = []
+    printed = {(line.run, line.metric): float(line.value) for line in numbers.itertuples()}
+    lines, none = [], pd.Series(dtype=float)
     for second, first in BASELINES.items():
         for metric, runs in values.items():
+            shared = {"family": "C", "second": second, "metric": metric}
             own = first if first in runs or STAND_INS.get(first) not in runs else STAND_INS[first]
-            lines += over_seeds(own, second, metric, runs, confidence)
-            lines += as_published(first, second, metric, printed)
+            tests = over_seeds(runs.get(own, none), runs.get(second, none), confidence)
+            lines += [shared | {"first": own} | test for test in tests]
+            keys = [(run, f"{metric} {score}") for run in (second, first) for score in ("mean", "std")]
+            if set(keys) <= set(printed):
+                mean, std, base_mean, base_std = (printed[key] for key in keys)
+                p = stats.ttest_ind_from_stats(mean, std, RUNS, base_mean, base_std, RUNS, equal_var=False).pvalue
+                welch = {"first": first, "test": WELCH, "n": RUNS, "difference": mean - base_mean, "p": float(p)}
+                lines.append(shared | welch)
     return lines

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lesions.compare import intervals, measured
-from lesions.compare.measured import Predicted, Tested, scored
+from lesions.compare.measured import Runs, Tested, scored
 from lesions.core.errors import InputError
 from lesions.core.files import read_csv
 from lesions.isic import splits
@@ -26,24 +24,6 @@ Blocks = Mapping[str, Any]  # of a section of params.yaml
 Found = dict[str, Tested]
 Rows = list[dict[str, Any]]
 Seeds = dict[str, dict[str, pd.Series]]  # metric -> run -> float by seed
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The prediction files, and what is known of their images (image -> lesion) and their runs (-> why it falls short
-    of the paper's, see lesions/compare/shortfalls.py)."""
-
-    folder: Path
-    lesions: pd.Series
-    short: dict[str, str]
-    confidence: float
-
-    def read(self, stage: str, name: str, classes: tuple[str, ...] | None = None, split: str = "test") -> Predicted:
-        path = self.folder / stage / f"{name}.csv"
-        return measured.read_predicted(path, self.lesions, f"stages.{stage} {name}", classes, split)
-
-    def reason(self, name: str) -> str:
-        return self.short.get(name, "")
 
 
 def train(runs: Runs, blocks: Blocks) -> tuple[Found, Rows]:

@@ -26,30 +26,24 @@ def backbone(size: Size, weights: Path | None) -> keras.Model:
     """Build the network from preprocessed images N×height×width×3 to features N×2048.
 
     `weights` is Keras's own file, resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5, under any name; None: random.
+    Raises InputError for a file that is not there or not this network's, and for images that are too small.
     """
     if min(size) < SMALLEST:
         raise InputError(f"images of {size[0]}×{size[1]}; ResNet50 expects {SMALLEST}×{SMALLEST} at least")
     model = keras.applications.ResNet50(include_top=False, pooling="avg", weights=None, input_shape=(*size, 3))
-    if weights is not None:
-        load_weights(model, weights)
     model.trainable = False
-    return model
-
-
-def load_weights(model: keras.Model, path: Path) -> None:
-    """Load Keras weights from a file of any name: Keras goes by the suffix, so a temporary link lends it one.
-
-    Raises InputError for a file that is not there or not this network's.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: not found; run the download stage")
+    if weights is None:
+        return model
+    if not weights.is_file():
+        raise InputError(f"{weights}: not found; run the download stage")
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / "weights.h5"
-        link.symlink_to(path.resolve())
+        link = Path(folder) / "weights.h5"  # Keras goes by the suffix
+        link.symlink_to(weights.resolve())
         try:
             model.load_weights(link)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: not weights of {model.name} ({error}); download it again") from None
+            raise InputError(f"{weights}: not weights of {model.name} ({error}); download it again") from None
+    return model
 
 
 def head(lr: float) -> keras.Model:
@@ -64,11 +58,9 @@ def features(model: keras.Model, images: np.ndarray, rows: np.ndarray, chunk: in
     """Compute the features of images[rows], `chunk` at a time: uint8 N×H×W×3 to float32 len(rows)×2048."""
     model.jit_compile = False  # else Keras takes XLA wherever it can
     found = np.empty((len(rows), FEATURES), np.float32)
-    with tqdm(total=len(rows), desc="features", unit="image") as done:
-        for start in range(0, len(rows), chunk):
-            pixels = images[rows[start : start + chunk]].astype(np.float32)
-            found[start : start + chunk] = model.predict_on_batch(keras.applications.resnet.preprocess_input(pixels))
-            done.update(len(pixels))
+    for start in tqdm(range(0, len(rows), chunk), desc="features", unit="batch"):
+        pixels = images[rows[start : start + chunk]].astype(np.float32)
+        found[start : start + chunk] = model.predict_on_batch(keras.applications.resnet.preprocess_input(pixels))
     return found
 
 

@@ -6,7 +6,6 @@ Call `begin` before the first `import keras`: Keras asks then, and only then, wh
 
 import os
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,22 +27,13 @@ Step = Callable[..., Sequence[Tensor]]  # of arrays: one loss a network, which f
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-class Backend(ABC):
-    """A backend, seeded. device: the GPU's name, or cpu. variables: what dropout draws from, beside the networks'."""
+class TensorFlow:
+    """Run graphs; steps are compiled by XLA where compute.compile asks for it, on CUDA only.
 
-    device: str
+    device: the GPU's name, or cpu. variables: what dropout draws from, beside the networks' own.
+    """
+
     variables: Sequence["TorchRandom"] = ()
-
-    @abstractmethod
-    def learner(self, networks: "Networks", adams: "Adams", losses: Step, shapes: Sequence[Shape]) -> Step:
-        """Return the training step: each network learns from its own loss, by its own optimizer, all from one pass.
-
-        `losses` calls the networks; `shapes` are those of its inputs, the first axis free.
-        """
-
-
-class TensorFlow(Backend):
-    """Run graphs; steps are compiled by XLA where compute.compile asks for it, on CUDA only."""
 
     def __init__(self, compute: Compute, seed: int) -> None:
         import keras
@@ -65,6 +55,10 @@ class TensorFlow(Backend):
         self.jit = (compute.compile and bool(gpus)) or None
 
     def learner(self, networks: "Networks", adams: "Adams", losses: Step, shapes: Sequence[Shape]) -> Step:
+        """Return the training step: each network learns from its own loss, by its own optimizer, all from one pass.
+
+        `losses` calls the networks; `shapes` are those of its inputs, the first axis free.
+        """
         import tensorflow as tf
 
         @tf.function(input_signature=[tf.TensorSpec([None, *shape[1:]]) for shape in shapes], jit_compile=self.jit)
@@ -80,8 +74,11 @@ class TensorFlow(Backend):
         return step
 
 
-class Torch(Backend):
-    """Run eagerly; a step's forward pass is compiled where compute.compile asks for it, on CUDA only."""
+class Torch:
+    """Run eagerly; a step's forward pass is compiled where compute.compile asks for it, on CUDA only.
+
+    Its attributes and methods are TensorFlow's.
+    """
 
     def __init__(self, compute: Compute, seed: int) -> None:
         import torch
@@ -96,10 +93,18 @@ class Torch(Backend):
         torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not compute.deterministic
-        seed_without_tensorflow(seed)
+        import keras
+
+        # Keras would import TensorFlow to ask for the type of a shape: that takes seconds, and beside Triton it aborts
+        # the process.
+        sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]  # an ImportError, which Keras remembers
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        if sys.modules["tensorflow"] is None:
+            del sys.modules["tensorflow"]
         self.device = torch.cuda.get_device_name() if self.where == "cuda" else "cpu"
         self.jit = compute.compile and self.where == "cuda"
-        self.variables = [TorchRandom(self.where)]
+        self.variables = [TorchRandom(torch.cuda if self.where == "cuda" else torch)]
 
     def learner(self, networks: "Networks", adams: "Adams", losses: Step, shapes: Sequence[Shape]) -> Step:
         import torch
@@ -121,12 +126,10 @@ class Torch(Backend):
 
 
 class TorchRandom:
-    """torch's random state on `where`, uint8, to be read and assigned as a variable of Keras: dropout draws from it."""
+    """The random state of torch or torch.cuda, uint8, as a variable of Keras: dropout draws from it."""
 
-    def __init__(self, where: str) -> None:
-        import torch
-
-        self.of = torch.cuda if where == "cuda" else torch
+    def __init__(self, of: Any) -> None:
+        self.of = of
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.of.get_rng_state().numpy()
@@ -137,6 +140,7 @@ class TorchRandom:
         self.of.set_rng_state(torch.from_numpy(state))
 
 
+Backend: TypeAlias = TensorFlow | Torch
 BACKENDS: dict[str, Callable[[Compute, int], Backend]] = {"tensorflow": TensorFlow, "torch": Torch}
 
 
@@ -144,21 +148,6 @@ def begin(name: str, compute: Compute, seed: int) -> Backend:
     """Start and seed the backend of that name. Raises InputError for the device cuda where it sees none."""
     os.environ["KERAS_BACKEND"] = name
     return BACKENDS[name](compute, seed)
-
-
-def seed_without_tensorflow(seed: int) -> None:
-    """Seed Keras on torch, while `import tensorflow` fails on purpose.
-
-    Keras would import TensorFlow to ask for the type of a shape: that takes seconds, and beside Triton it aborts the
-    process.
-    """
-    import keras
-
-    sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]  # an ImportError, which Keras remembers
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    if sys.modules["tensorflow"] is None:
-        del sys.modules["tensorflow"]
 
 
 def no_gpu(name: str, package: str) -> InputError:

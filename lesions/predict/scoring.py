@@ -16,18 +16,17 @@ from lesions.raw.zips import members
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
-def preparing(images: str, resize: dict[str, Resize], methods: Methods) -> Callable[[np.ndarray], np.ndarray]:
+def preparing(images: str, resize: Resize, methods: Methods) -> Callable[[np.ndarray], np.ndarray]:
     """Return what brings a decoded photograph to the form of the array `images` (as classifiers name it).
 
-    `images`: resized/<set>/<array>, or color/<set>-<method>, which is of the set's array `classify`.
+    `images`: resized/<set>/<array>, or color/<set>-<method>, of the set's array `classify`. `resize`: of that set.
     """
     kind, _, name = images.partition("/")
     if kind == "resized":
-        of, array = name.split("/")
-        return lambda image: photographs.prepare(image, None, resize[of])[array]
-    of, _, method = name.partition("-")
+        return lambda image: photographs.prepare(image, None, resize)[name.partition("/")[2]]
+    method = name.partition("-")[2]
     corrected = color.method(method, getattr(methods, method))
-    return lambda image: corrected(photographs.prepare(image, None, resize[of])["classify"])
+    return lambda image: corrected(photographs.prepare(image, None, resize)["classify"])
 
 
 def prepared(archive: Path, names: Iterable[str], prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -150,7 +150,7 @@ def read_test(raw: Path, name: str, images: Iterable[str]) -> pd.DataFrame:
     """
     truth = raw / TESTS[name][1]
     if name.startswith("isic2017"):
-        return read_2017(truth, images)
+        return read_2017(truth, images).reset_index(drop=True)
     table = read_labels(truth, TRUTH_COLUMNS if name.startswith("isic2019") else ("image", *HAM_CLASSES))
     agree(truth, table["image"], images, "the archive")
     scored = ~table["image"].isin(UNSCORED)

@@ -1,14 +1,17 @@
-"""Bring pairs of image and mask to a U-Net: batches, loss and scores, shared by studies A's and D's."""
+"""Train and score a U-Net on pairs of image and mask: batches, losses and scores, shared by studies A and D."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lesions.batches import augment
 from lesions.batches.feed import Feed, normalised
+from lesions.core import resume
 from lesions.core.files import read_array
 from lesions.isic import metrics
 from lesions.segment import unet
@@ -47,18 +50,61 @@ class Pairs:
 
         return len(order), stream()
 
-    def score(self, model: nn.Module, role: str, recipe: Optimisation, loss: str, compute: Compute):
-        """Return the mean loss, and Jaccard and Dice of each image of a part, in the order of its rows."""
-        return unet.evaluate(model, self.images, self.masks, self.rows[role], 2 * recipe.batch, loss, compute)
+    def fit(
+        self, model: nn.Module, recipe: Optimisation, loss: str, compute: Compute, keep: tuple[str, ...], name: str,
+        run: resume.Run,
+    ) -> loop.Fit:  # fmt: skip
+        """Train on the part `train`, and validate on `val`; keep, name, run: as `loop.fit` has them."""
 
-    def validate(self, model: nn.Module, recipe: Optimisation, loss: str, compute: Compute) -> dict[str, float]:
-        mean, jaccards, dices = self.score(model, "val", recipe, loss, compute)
-        return {"loss": mean, "jaccard": float(jaccards.mean()), "dice": float(dices.mean())}
+        def validate(model: nn.Module) -> dict[str, float]:
+            mean, jaccards, dices = self.score(model, "val", recipe.batch, loss, compute)
+            return {"loss": mean, "jaccard": float(jaccards.mean()), "dice": float(dices.mean())}
+
+        device = self.images.device
+        return loop.fit(
+            model, recipe, loop.switches(compute, device), device, batches=partial(self.batches, recipe),
+            loss_of=loss_of(loss), validate=validate, keep=keep, name=name, run=run,
+        )  # fmt: skip
+
+    def score(
+        self, model: nn.Module, role: str, batch: int, loss: str, compute: Compute
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the mean loss, and Jaccard and Dice of each image of a part, float (n,), in the order of its rows.
+
+        They come from the device in one transfer. batch: the training's; two of them are scored at a time.
+        """
+        rows, loss_for = self.rows[role], loss_of(loss)
+        losses, both, either = [], [], []
+        for index in np.split(rows, range(2 * batch, len(rows), 2 * batch)):
+            truth = self.masks.batch(index)
+            p = unet.probabilities(model, self.images.batch(index), compute)
+            losses.append(loss_for(torch.logit(p, eps=1e-6)[:, None], truth.float()).double() * len(index))
+            guess, true = p > 0.5, truth[:, 0] > 0
+            both.append((guess & true).sum(dim=(1, 2)))
+            either.append((guess | true).sum(dim=(1, 2)))
+        counts = [torch.cat(pixels).cpu().numpy() for pixels in (both, either)]
+        return torch.stack(losses).sum().item() / len(rows), metrics.jaccard(*counts), metrics.dice(*counts)
 
 
-def loss_of(name: str):
-    """Return the named loss of padded logits against masks of the size before padding."""
-    return lambda logits, target: unet.loss(name, logits[..., : target.shape[-2], : target.shape[-1]], target)
+def loss_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the named loss of logits, float B×1×H×W, which may be padded, against masks of the size before padding.
+
+    bce: binary cross-entropy; jaccard: 1 − Σ p·m / Σ (p + m − p·m), the mean over images; bce_jaccard: their sum.
+    """
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        logits = logits[..., : masks.shape[-2], : masks.shape[-1]]
+        total = torch.zeros((), device=logits.device)
+        if "bce" in name:
+            total = total + functional.binary_cross_entropy_with_logits(logits, masks)
+        if "jaccard" in name:
+            p = logits.float().sigmoid()
+            both = (p * masks).sum(dim=(1, 2, 3))
+            either = (p + masks - p * masks).sum(dim=(1, 2, 3))
+            total = total + (1 - (both + 1) / (either + 1)).mean()
+        return total
+
+    return loss
 
 
 def summary(loss: float, jaccards: np.ndarray, dices: np.ndarray) -> dict[str, float]:

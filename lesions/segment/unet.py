@@ -1,22 +1,19 @@
-"""Build U-Nets (segmentation-models-pytorch), and score them image by image."""
+"""Build U-Nets (segmentation-models-pytorch), and predict masks with them."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lesions.batches.feed import Feed, normalised, unit
+from lesions.batches.feed import normalised, unit
 from lesions.core.errors import InputError, nearest
-from lesions.isic import metrics
 from lesions.networks import torchvision
 from lesions.networks.build import MEAN, STD, Network, Size, Statistics, check, filled, find, try_out
 from lesions.networks.timm import fixed
 from lesions.training import loop
-from lesions.training.checkpoints import State
 from lesions.training.config import Compute
 
 STRIDE = 32  # the encoder halves five times
@@ -67,7 +64,10 @@ def build(decoder: str, encoder: str, *sizes: Size, weights: Path | None = None)
     except Exception as error:  # smp raises errors of many kinds where an encoder does not fit
         raise InputError(f"params.yaml: decoder {decoder} on encoder {encoder}: {str(error)[:200]}") from None
     if state and family == "torchvision":
-        fill(model.encoder, state, f"{weights}: no weights that {encoder} takes")
+        wanted = model.encoder.state_dict()
+        kept = {name: value for name, value in state.items() if name in wanted}
+        check(kept, wanted, f"{weights}: no weights that {encoder} takes")
+        nn.Module.load_state_dict(model.encoder, kept)  # not smp's own, which expects the head too
     for size in (first, *others):
         try_out(model, size, f"decoder {decoder} on encoder {encoder}", (1, 1, *size))
     vars(model)["statistics"] = statistics(encoder)  # not saved with its state
@@ -85,14 +85,6 @@ def published(encoder: str) -> Network:
     return find(family, network)
 
 
-def fill(encoder: nn.Module, state: State, where: str) -> None:
-    """Fill one of smp's own encoders from its classifier's state. Raises InputError if that has other layers."""
-    wanted = encoder.state_dict()
-    kept = {name: value for name, value in state.items() if name in wanted}
-    check(kept, wanted, where)
-    nn.Module.load_state_dict(encoder, kept)  # not smp's own, which expects the head too
-
-
 def padded(images: Tensor) -> Tensor:
     """Repeat the edge until the encoder's stride divides height and width; `forward` cuts the logits back."""
     height, width = images.shape[-2:]
@@ -104,24 +96,6 @@ def forward(model: nn.Module, images: Tensor) -> Tensor:
     return model(padded(images))[..., : images.shape[-2], : images.shape[-1]]
 
 
-def soft_jaccard_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return 1 − Σ p·m / Σ (p + m − p·m), the mean over images; logits and masks float B×1×H×W."""
-    p = logits.sigmoid()
-    both = (p * masks).sum(dim=(1, 2, 3))
-    either = (p + masks - p * masks).sum(dim=(1, 2, 3))
-    return (1 - (both + 1) / (either + 1)).mean()
-
-
-def loss(name: str, logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the named loss: bce, binary cross-entropy on logits; jaccard, the soft one; bce_jaccard, their sum."""
-    total = torch.zeros((), device=logits.device)
-    if "bce" in name:
-        total = total + functional.binary_cross_entropy_with_logits(logits, masks)
-    if "jaccard" in name:
-        total = total + soft_jaccard_loss(logits.float(), masks)
-    return total
-
-
 @torch.inference_mode()
 def probabilities(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     """Return float32 B×H×W in 0..1 from uint8 B×3×H×W."""
@@ -130,26 +104,3 @@ def probabilities(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     with loop.switches(compute, images.device).autocast(images.device):
         logits = forward(model, normalised(unit(images), mean, std))
     return logits.float().sigmoid()[:, 0]
-
-
-def overlaps(guess: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Count pixels in both and in either, int64 (B,), of bool B×H×W masks."""
-    return (guess & truth).sum(dim=(1, 2)), (guess | truth).sum(dim=(1, 2))
-
-
-def evaluate(
-    model: nn.Module, images: Feed, masks: Feed, rows: np.ndarray, batch: int, loss_name: str, compute: Compute
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the mean loss, and Jaccard and Dice of each row, float (len(rows),), in one transfer from the device."""
-    losses: list[Tensor] = []
-    counts: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for start in range(0, len(rows), batch):
-        index = rows[start : start + batch]
-        truth = masks.batch(index)
-        p = probabilities(model, images.batch(index), compute)
-        logits = torch.logit(p, eps=1e-6)[:, None]
-        losses.append(loss(loss_name, logits, truth.float()).double() * len(index))
-        for found, pixels in zip(counts, overlaps(p > 0.5, truth[:, 0] > 0), strict=True):
-            found.append(pixels)
-    both, either = (torch.cat(found).cpu().numpy() for found in counts)
-    return torch.stack(losses).sum().item() / len(rows), metrics.jaccard(both, either), metrics.dice(both, either)

@@ -14,6 +14,7 @@ from lesions.compare.config import Chosen, Compare
 from lesions.core.config import PARAMS, Name, Section, read_yaml, validated
 from lesions.core.errors import nearest
 from lesions.download.config import Weights, refuse_own
+from lesions.export.config import Publish
 from lesions.gan.config import AugmentGan, BaseModelRecipe, BaseModelRun, Keras
 from lesions.pictures.config import ColorCorrect, Masked, set_of
 from lesions.predict.config import Ensemble, Score
@@ -49,6 +50,7 @@ class Params(Section):
     attention: dict[Name, Attention]
     score: dict[Name, Score]
     ensembles: dict[Name, Ensemble]
+    publish: dict[Name, Publish]
     cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
     compare: Compare
 
@@ -77,6 +79,8 @@ class Params(Section):
             self.agree_on_pair(f"attention.{key}", pair)
         for name, scored in self.score.items():
             self.agree_on_score(f"score.{name}", name, scored)
+        for name, published in self.publish.items():
+            self.agree_on_publish(f"publish.{name}", name, published)
         for name, ensemble in self.ensembles.items():
             self.agree_on_ensemble(f"ensembles.{name}.members", ensemble)
         return self
@@ -95,10 +99,8 @@ class Params(Section):
             known = ("none", *self.weights)
             if name not in known:
                 raise ValueError(f"{place}.weights: {name!r} is not in the section weights{nearest(name, known)}")
-            if name != "none" and self.weights[name].startswith("keras:") != (place == "base_model"):
-                raise ValueError(
-                    f"{place}.weights: {name}: {self.weights[name]} is of another library than the network"
-                )
+            if name != "none" and (of := self.weights[name]).startswith("keras:") != (place == "base_model"):
+                raise ValueError(f"{place}.weights: {name}: {of} is of another library than the network")
 
     def agree_on_start(self, place: str, block: Classifier) -> None:
         """Check a block that starts from another block's state."""
@@ -118,9 +120,7 @@ class Params(Section):
             if array not in pairs:
                 raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
         if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py relies on a U-Net of whole pictures
-            raise ValueError(
-                "resize.isic2018.arrays.segment.fit: expected squeeze: masks need a U-Net of whole pictures"
-            )
+            raise ValueError("resize.isic2018.arrays.segment.fit: expected squeeze: masks are of whole pictures")
 
     def arrays(self) -> set[str]:
         """Return the arrays of images that are made, as classifiers name them."""
@@ -141,9 +141,7 @@ class Params(Section):
                 raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
         gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
         if gan is None or gan.size != GAN_SIZE:
-            raise ValueError(
-                f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, which study B's networks have"
-            )
+            raise ValueError(f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, as study B's networks have")
         images = self.arrays()
         blocks: dict[str, Classifier | BaseModelRun] = {f"classifiers.{k}": b for k, b in self.classifiers.items()}
         for place, block in (blocks | {f"base_models.{k}": b for k, b in self.base_models.items()}).items():
@@ -177,12 +175,21 @@ class Params(Section):
         if not set(scored) <= set(block.predict):
             raise ValueError(f"{place}.predict: expected {', '.join(scored)} among them, which stage compare scores")
 
+    def block_of(self, place: str, name: str) -> Classifier:
+        """Return the block of that name, of which `place` speaks."""
+        if name not in self.classifiers:
+            raise ValueError(f"{place}: no block {name!r} in classifiers{nearest(name, self.classifiers)}")
+        return self.classifiers[name]
+
+    def agree_on_fields(self, place: str, one: CrossValidation | Score | Publish, block: Classifier) -> None:
+        """Check what a fold, a score or a publication repeats of its classifier's block."""
+        for field in type(one).model_fields:
+            if field in Classifier.model_fields and getattr(one, field) != getattr(block, field):
+                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+
     def agree_on_fold(self, place: str, key: str, one: CrossValidation) -> None:
         """Check a fold against its classifier, whose block it repeats in part."""
-        block = self.classifiers.get(one.classifier)
-        if block is None:
-            known = nearest(one.classifier, self.classifiers)
-            raise ValueError(f"{place}: no block {one.classifier!r} in classifiers{known}")
+        block = self.block_of(place, one.classifier)
         if key != f"{one.classifier}-{one.fold}" or one.fold >= self.sort.folds:
             raise ValueError(f"{place}: expected <classifier>-<fold>, fold below {self.sort.folds}")
         if (block.split, block.generated) != ("standard", "none"):
@@ -191,20 +198,23 @@ class Params(Section):
             raise ValueError(f"{place}: {one.classifier}: {UNET_HAS_SEEN}")
         if one.weights.startswith("models/"):
             raise ValueError(f"{place}.weights: {one.weights} has seen the fold; expected data/weights/…")
-        for field in ("recipe", "family", "set", "images", "weights"):
-            if getattr(one, field) != getattr(block, field):
-                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+        self.agree_on_fields(place, one, block)
 
     def agree_on_score(self, place: str, name: str, scored: Score) -> None:
         """Check a classifier that is scored on test sets against its block, which it repeats in part."""
-        block = self.classifiers.get(name)
-        if block is None:
-            raise ValueError(f"{place}: no block {name!r} in classifiers{nearest(name, self.classifiers)}")
+        block = self.block_of(place, name)
         if block.images.startswith("masked/"):
             raise ValueError(f"{place}: {name} has masked images, which test sets have not; choose another classifier")
-        for field in ("recipe", "family", "set"):
-            if getattr(scored, field) != getattr(block, field):
-                raise ValueError(f"{place}.{field}: expected {getattr(block, field)}, as classifiers has")
+        self.agree_on_fields(place, scored, block)
+
+    def agree_on_publish(self, place: str, name: str, published: Publish) -> None:
+        """Check a classifier that is exported against its block, which it repeats in part."""
+        block = self.block_of(place, name)
+        if name == "unet":
+            raise ValueError(f"{place}: models/served/unet is the U-Net's; give the classifier another name")
+        if "val" not in block.predict:
+            raise ValueError(f"{place}: expected val in the predict of {name}: probabilities are calibrated on it")
+        self.agree_on_fields(place, published, block)
 
     def agree_on_ensemble(self, place: str, ensemble: Ensemble) -> None:
         """Check that the members are scored, and that none was trained on images that another is tested on."""
@@ -233,9 +243,8 @@ class Params(Section):
 
 def chosen(params: Params) -> Chosen:
     """Return the part of params.yaml that the stage compare reads."""
-    return Chosen(
-        source=params.data.source, **{key: getattr(params, key) for key in Chosen.model_fields.keys() - {"source"}}
-    )
+    repeated = {key: getattr(params, key) for key in Chosen.model_fields.keys() & Params.model_fields.keys()}
+    return Chosen(source=params.data.source, **repeated)
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -7,6 +7,7 @@ disk for what params.yaml asks for, and downloads that were cut off. Exit code 1
 """
 
 import argparse
+import platform
 import re
 import shutil
 import sys
@@ -19,16 +20,14 @@ from lesions.download.servers import bases
 from lesions.isic import names as isic
 from lesions.tools import check, sizes
 
-PYTHONS = ((3, 11), (3, 12), (3, 13))
+PYTHONS = ("3.11", "3.12", "3.13")
 GIB = 2**30
 
 
-def python(version: tuple[int, ...]) -> str | None:
+def python(version: str) -> list[str]:
     """Say so where the requirements are not those of this Python."""
-    if version[:2] in PYTHONS:
-        return None
-    known = ", ".join(".".join(map(str, one)) for one in PYTHONS)
-    return f"Python {'.'.join(map(str, version[:2]))}: expected one of {known}; make .venv with one of these"
+    known = ", ".join(PYTHONS)
+    return [] if version in PYTHONS else [f"Python {version}: expected one of {known}; make .venv with one of these"]
 
 
 def packages(requirements: str) -> list[str]:
@@ -41,13 +40,12 @@ def packages(requirements: str) -> list[str]:
     return found
 
 
-def disk(wanted: float, free: float) -> str | None:
-    if free >= wanted:
-        return None
-    return (
-        f"disk: {free / GIB:.1f} GiB free, at least {wanted / GIB:.1f} GiB needed for the archives and arrays that "
-        "params.yaml asks for; free some, or choose smaller arrays or another data.source"
-    )
+def disk(wanted: float) -> list[str]:
+    """Say so if the disk has less room than the `wanted` bytes."""
+    if (free := shutil.disk_usage(".").free) >= wanted:
+        return []
+    there = f"disk: {free / GIB:.1f} GiB free, at least {wanted / GIB:.1f} GiB needed for the archives and arrays"
+    return [f"{there} that params.yaml asks for; free some, or choose smaller arrays or another data.source"]
 
 
 def cut_off(store: Path) -> list[str]:
@@ -81,7 +79,7 @@ def main() -> None:
     pins = Path("requirements.in")
     if not pins.is_file():
         raise InputError(f"{pins}: not found; run from the repository's root")
-    wrong = [python(sys.version_info[:2]), *packages(pins.read_text(encoding="utf-8"))]
+    wrong = python(".".join(platform.python_version_tuple()[:2])) + packages(pins.read_text(encoding="utf-8"))
     if shutil.which("git") is None:
         wrong.append("git: not found; DVC needs it")
     said, backend = cut_off(STORE), None
@@ -90,19 +88,18 @@ def main() -> None:
         wanted = sizes.needed(chosen)
         if chosen.data.source != "sample":
             bases(chosen.data.source, isic.files(chosen.data.isic2020))
-        wrong.append(disk(wanted, shutil.disk_usage(".").free))
+        wrong += disk(wanted)
         said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
         backend = chosen.keras.backend
     except InputError as error:
         wrong.append(str(error))
-    to_mend = [line for line in wrong if line]
-    if not any(line.startswith(("torch:", "tensorflow:", "keras:", "h5py:")) for line in to_mend):
+    if not any(line.startswith(("torch:", "tensorflow:", "keras:", "h5py:")) for line in wrong):
         said += gpus(backend)
     print("\n".join(said))
-    for line in to_mend:
+    for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)
-    print(f"{len(to_mend)} to mend" if to_mend else "nothing is wrong")
-    sys.exit(bool(to_mend))
+    print(f"{len(wrong)} to mend" if wrong else "nothing is wrong")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ nothing is downloaded or written.
 
 import argparse
 import os
-import re
 import resource
-import shutil
+import statistics
 import sys
 import timeit
 from collections.abc import Callable
@@ -37,15 +36,18 @@ from lesions.tools import doctor, settings, sizes
 from lesions.tools.check import Params
 from lesions.training.config import Compute, Optimisation
 
-SHARE = {"balanced": 5 * 1_987 / 25_331, "ham": 10_015 / 25_331}  # of ISIC 2019's images, that a split has
-PARTS = {"melanoma": (0.93, 0.07, 0.0), "eighty": (0.8, 0.1, 0.1)}  # a split's train, val and test; others: .7, .1, .2
+# A split's share of its set's images, and of these its train, val and test part; of others: all, .7, .1 and .2.
+SPLITS = {
+    "balanced": (5 * 1_987 / 25_331, 0.7, 0.1, 0.2), "ham": (10_015 / 25_331, 0.7, 0.1, 0.2),
+    "melanoma": (1.0, 0.93, 0.07, 0.0), "eighty": (1.0, 0.8, 0.1, 0.1),
+}  # fmt: skip
 # How often oversampling shows an image: the classes times the largest one's share.
 OVERSAMPLED = {"isic2019": 8 * 12_875 / 25_331, "isic2017": 2 * 1_626 / 2_000, "merged": 8 * 18_068 / 31_265}
 PREDICTED = 1 / 3  # of a step's time
 START = 5.0  # seconds of a stage's imports
 PICTURES = 0.03  # seconds that resize, color_correct and masked take for a photograph, on one core
 WEIGHTS = 0.1e9  # bytes of a network's published weights
-STEPS = 3  # of a measurement, after one that does not count
+STEPS = 4  # of a measurement, of which the median counts
 PIXELS = 2**18  # of a measured batch on a CPU: 4 images of 256×256
 size = partial(tqdm.format_sizeof, suffix="B")
 COPIES = 4  # of the weights: themselves, gradients, Adam's two moments
@@ -81,22 +83,19 @@ class Cost(NamedTuple):
 
 def parts(split: str, images: float) -> dict[str, float]:
     """Return how many images a set's train, val and test part have."""
-    kind = split.partition("_")[0]
-    shares = PARTS.get(kind, (0.7, 0.1, 0.2))
-    images *= SHARE.get(kind, 1.0)
-    return {"train": images * shares[0], "val": images * shares[1], "test": images * shares[2]}
+    share, *of = SPLITS.get(split.partition("_")[0], (1.0, 0.7, 0.1, 0.2))
+    return {part: images * share * one for part, one in zip(("train", "val", "test"), of, strict=True)}
 
 
 def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
     """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
     here, extra = parts(block.split, count[block.set]), chosen.augment_gan.images * (block.generated != "none")
-    oversampled = block.sampler == "balanced" and block.split != "balanced"
-    often = OVERSAMPLED[block.set] if oversampled else 1.0
+    often = OVERSAMPLED[block.set] if block.sampler == "balanced" and block.split != "balanced" else 1.0
     seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
     predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
-    kept = states if stage.startswith("train") else 0
+    kept = states * stage.startswith("train")
     return Work(stage, kind, runs * (epochs * seen + PREDICTED * predicted), kept, count[block.set] + extra)
 
 
@@ -124,25 +123,15 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
     for name, one in chosen.base_models.items():  # the backbone predicts once; its head costs next to nothing
         kind = Kind("classifier", "torchvision", "resnet50", size_of(one.images, chosen), 64)
         found.append(Work(f"base_model@{name}", kind, PREDICTED * images))
-    for name, block in chosen.classifiers.items():
-        found.append(classified(f"train@{name}", block, block.runs, chosen, count))
+    blocks = [(f"train@{name}", block, block.runs) for name, block in chosen.classifiers.items()]
     for name, fold in chosen.cross_validate.items():
-        found.append(classified(f"cross_validate@{name}", chosen.classifiers[fold.classifier], 1, chosen, count))
-    return found
+        blocks.append((f"cross_validate@{name}", chosen.classifiers[fold.classifier], 1))
+    return found + [classified(*block, chosen, count) for block in blocks]
 
 
 def resident() -> float:
-    """Return the bytes that this process has had in memory at most; getrusage would count its parent's too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return 1024.0 * int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS: bytes
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of work(), the mean of STEPS times after a first one."""
-    work()
-    return timeit.timeit(work, number=STEPS) / STEPS
+    """Return the bytes that this process has had in memory at most; on Linux its parent's too, which are fewer."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def stepper(
@@ -186,7 +175,8 @@ def trained(kind: Kind, compute: Compute) -> Cost:
     else:
         model, loss_of = build.build(kind.family, kind.network, 8, kind.size), torch.nn.functional.cross_entropy
     before, recipe = peak(), Optimisation.model_construct(optimizer="adamw", weight_decay=0.0)
-    seconds = timed(stepper(model, recipe, (images, targets), loss_of, loop.switches(compute, device))) / batch
+    step = stepper(model, recipe, (images, targets), loss_of, loop.switches(compute, device))
+    seconds = statistics.median(timeit.repeat(step, number=1, repeat=STEPS)) / batch
     state = float(sum(value.nbytes for value in model.state_dict().values()))
     each = max(0.0, peak() - before - COPIES * state) / batch
     return Cost(seconds, peak() + each * (kind.batch - batch), state)
@@ -200,8 +190,10 @@ def in_keras(kind: Kind, compute: Compute) -> Cost:
     networks = dcgan.generator(100), dcgan.discriminator()
     step = dcgan.train_step(*networks, dcgan.adams(*networks, 1e-4, 0.5), backend)
     real, noise = (np.zeros((kind.batch, *shape), np.float32) for shape in ((*kind.size, 3), (100,)))
-    seconds = timed(lambda: [float(loss) for loss in step(real, noise)]) / kind.batch
-    return Cost(seconds, resident(), 4.0 * sum(network.count_params() for network in networks))
+    seconds = timeit.repeat(lambda: [float(loss) for loss in step(real, noise)], number=1, repeat=STEPS)
+    return Cost(
+        statistics.median(seconds) / kind.batch, resident(), 4.0 * sum(network.count_params() for network in networks)
+    )
 
 
 def measure(kind: Kind, compute: Compute) -> Cost:
@@ -234,14 +226,11 @@ def report(chosen: Params, planned: list[Work], found: dict[Kind, Cost], gpu: bo
     alike = same.agg(alike=("stage", "count"), stage=("stage", "first"))
     pictures = PICTURES * sum(sizes.images(chosen.data)[name] for name in chosen.resize) / usable()
     disk = sizes.needed(chosen) + WEIGHTS * len(chosen.weights) + table["disk"].sum()
-    said = [
-        alike.to_string(index=False, formatters={"time": tqdm.format_interval, "disk": size, "memory": size}),
-        f"in all: {tqdm.format_interval(table['time'].sum() + pictures)} one after the other, {size(disk)} of disk, "
-        f"{size(table['memory'].max())} of memory{' (GPU)' * gpu}; {size(sizes.archives(chosen.data))} of the disk are "
-        "archives, whose download is not counted; DVC's cache doubles it where the file system has no reflinks or hard "
-        "links", doctor.disk(disk, shutil.disk_usage(".").free) or "",
-    ]  # fmt: skip
-    return "\n".join(said).rstrip()
+    return f"""{alike.to_string(index=False, formatters={"time": tqdm.format_interval, "disk": size, "memory": size})}
+in all: {tqdm.format_interval(table["time"].sum() + pictures)} one after the other, {size(disk)} of disk, \
+{size(table["memory"].max())} of memory{" (GPU)" * gpu}; {size(sizes.archives(chosen.data))} of the disk are archives, \
+whose download is not counted; DVC's cache doubles it where the file system has no reflinks or hard links
+{"".join(doctor.disk(disk))}""".rstrip()
 
 
 def main() -> None:

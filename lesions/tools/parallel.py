@@ -15,13 +15,14 @@ import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from subprocess import run as run_command
+from typing import NamedTuple
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase, LockError, make_lock
@@ -46,11 +47,10 @@ WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and w
 Graph = dict[str, set[str]]  # stage -> those that it depends on
 
 
-@dataclass
-class Job:
+class Job(NamedTuple):
     """A stage under way."""
 
-    pid: int
+    process: ForkProcess
     gpu: str | None
     begun: float
 
@@ -100,72 +100,36 @@ def entry_of(name: str) -> Path:
     return log_of(name).with_suffix(".json")
 
 
-def begin(stage: PipelineStage, gpu: str | None) -> Job:
-    """Fork a child, in a process group of its own, that reproduces the stage and leaves its entry for dvc.lock."""
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        return Job(pid, gpu, time.monotonic())
-    code = 1
+def reproduce(stage: PipelineStage, gpu: str | None, parent: int) -> None:
+    """Reproduce the stage in this child of `parent`, in a process group of its own; leave its entry for dvc.lock."""
+    os.setsid()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_DFL)
+    end_with(parent)
+    tqdm._instances.clear()  # the bar is the parent's
+    with log_of(stage.addressing).open("w") as log, Path(os.devnull).open() as nothing:
+        for number, file in enumerate((nothing, log, log)):
+            os.dup2(file.fileno(), number)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    entry_of(stage.addressing).unlink(missing_ok=True)
     try:
-        os.setsid()
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(sign, signal.SIG_DFL)
-        end_with(parent)
-        tqdm._instances.clear()  # the bar is the parent's
-        with log_of(stage.addressing).open("w") as log, Path(os.devnull).open() as nothing:
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        entry_of(stage.addressing).unlink(missing_ok=True)
         with stage.repo.lock:
             done = stage.reproduce()
         if done:
             write_json(entry_of(stage.addressing), to_lockfile(stage))
-        code = 0
     except (DvcException, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def lock_up(lock: LockBase, order: list[str], done: list[str]) -> None:
-    """Put the entries of `done` into dvc.lock and sort it by `order`; stages that are not in `order` come last."""
-    new = {name: read_json(entry_of(name))[name] for name in done if entry_of(name).exists()}
-    if not new:
-        return
-    place = {name: number for number, name in enumerate(order)}
-    with lock, modify_yaml("dvc.lock") as locked_up:
-        locked_up.setdefault("schema", "2.0")
-        stages = dict(locked_up.get("stages") or {}) | new
-        names = sorted(stages, key=lambda name: place.get(name, len(place)))
-        locked_up["stages"] = {name: stages[name] for name in names}
-    for name in new:
-        entry_of(name).unlink()
-
-
-def ended(pid: int) -> tuple[bool, int]:
-    """Return whether a child has ended, and its exit code."""
-    try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # a signal came between its end and our noting it
-        return True, 1
-    return found != 0, os.waitstatus_to_exitcode(status)
+        sys.exit(f"error: {error}")
 
 
 class Runner:
-    """A run of the stages of `graph`, at most `jobs` at once, on the GPUs `devices`. say(line) is told of each."""
+    """A run of the stages of `graph`, at most `jobs` at once, on the GPUs `devices`.
 
-    def __init__(
-        self, repo: Repo, order: list[str], graph: Graph, jobs: int, devices: list[str], say: Callable[[str], None]
-    ) -> None:
-        self.repo, self.order, self.graph, self.jobs, self.devices, self.say = repo, order, graph, jobs, devices, say
+    order: all stages, as dvc.lock has them.
+    """
+
+    def __init__(self, repo: Repo, order: list[str], graph: Graph, jobs: int, devices: list[str]) -> None:
+        self.repo, self.order, self.graph, self.jobs, self.devices = repo, order, graph, jobs, devices
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
         self.running, self.failed = dict[str, Job](), list[str]()
         self.unwritten, self.written = list[str](), time.monotonic()
@@ -186,8 +150,7 @@ class Runner:
                     if not self.running:
                         self.write(self.repo.lock)
                         return self.failed
-                    time.sleep(0.02)
-                    for name in self.reap():
+                    for name in self.reap(WRITE_EVERY):
                         progress.update()
                         if name not in self.failed:  # what depends on a failed one never becomes ready
                             sorter.done(name)
@@ -200,24 +163,35 @@ class Runner:
     def begin(self, name: str) -> None:
         taken = [job.gpu for job in self.running.values()]
         gpu = min(self.devices, key=taken.count) if len(self.devices) > 1 else None
-        self.say(f"{name}: begun" + (f" on GPU {gpu}" if gpu else ""))
-        self.running[name] = begin(self.stages[name], gpu)
+        tell(f"{name}: begun" + (f" on GPU {gpu}" if gpu else ""))
+        process = get_context("fork").Process(target=reproduce, args=(self.stages[name], gpu, os.getpid()))
+        process.start()
+        self.running[name] = Job(process, gpu, time.monotonic())
 
-    def reap(self) -> list[str]:
-        """Return the stages that have ended since the last call."""
-        found = []
-        for name, job in list(self.running.items()):
-            gone, code = ended(job.pid)
-            if gone:
-                del self.running[name]
-                self.say(f"{name}: {'failed' if code else 'done'} after {time.monotonic() - job.begun:.0f} s")
-                (self.failed if code else self.unwritten).append(name)
-                found.append(name)
+    def reap(self, seconds: float) -> list[str]:
+        """Wait until a stage ends, so many seconds at most; return those that have ended."""
+        gone = wait([job.process.sentinel for job in self.running.values()], seconds)
+        found = [name for name, job in self.running.items() if job.process.sentinel in gone]
+        for name in found:
+            job = self.running.pop(name)
+            job.process.join()
+            code = job.process.exitcode  # None if a signal came between its end and our noting it
+            tell(f"{name}: {'done' if code == 0 else 'failed'} after {time.monotonic() - job.begun:.0f} s")
+            (self.unwritten if code == 0 else self.failed).append(name)
         return found
 
     def write(self, lock: LockBase) -> None:
-        """Bring dvc.lock up to date."""
-        lock_up(lock, self.order, self.unwritten)
+        """Put the entries of what is done into dvc.lock and sort it; stages that dvc.yaml has not come last."""
+        new = {name: read_json(entry_of(name))[name] for name in self.unwritten if entry_of(name).exists()}
+        if new:
+            place = {name: number for number, name in enumerate(self.order)}
+            with lock, modify_yaml("dvc.lock") as locked_up:
+                locked_up.setdefault("schema", "2.0")
+                stages = dict(locked_up.get("stages") or {}) | new
+                names = sorted(stages, key=lambda name: place.get(name, len(place)))
+                locked_up["stages"] = {name: stages[name] for name in names}
+        for name in new:
+            entry_of(name).unlink()
         self.unwritten, self.written = [], time.monotonic()
 
     def end(self) -> None:
@@ -233,11 +207,10 @@ class Runner:
             for sign in (signal.SIGTERM, signal.SIGKILL):
                 for job in self.running.values():
                     with suppress(ProcessLookupError):
-                        os.killpg(job.pid, sign)
+                        os.killpg(job.process.pid, sign)  # type: ignore[arg-type]
                 deadline = time.monotonic() + GRACE
                 while self.running and time.monotonic() < deadline:
-                    self.reap()
-                    time.sleep(0.02)
+                    self.reap(deadline - time.monotonic())
         with suppress(LockError):
             self.write(lock)
 
@@ -271,7 +244,7 @@ def main() -> None:
             if not wanted:
                 return
             devices = gpus()
-            failed = Runner(repo, whole, wanted, args.jobs or room(devices), devices, tell).run(args.keep_going)
+            failed = Runner(repo, whole, wanted, args.jobs or room(devices), devices).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:

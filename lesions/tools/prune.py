@@ -22,23 +22,17 @@ from lesions.core.resume import STORE
 from lesions.tools.parallel import LOGS
 
 
-def owned(repo: Repo) -> tuple[set[str], set[Path]]:
-    """Return the names of the stages that dvc.yaml has with this params.yaml, and what they write, from the root."""
-    outs = {Path(out.fs_path).relative_to(repo.root_dir) for out in repo.index.outs}
-    return {stage.addressing for stage in repo.index.stages}, outs
-
-
 def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]]:
     """Return the outputs of the stages of dvc.lock that are not among `names`, by stage.
 
-    Left out is what a stage of `names` writes too, lies in, or has in it.
+    outs: what the stages of `names` write. What is one of these, lies in one or has one in it is left out.
     """
-    gone = {
-        name: [Path(out["path"]) for out in locked.get("outs", [])]
-        for name, locked in stages.items() if name not in names
-    }  # fmt: skip
-    kept = {p for of in gone.values() for p in of if any(p.is_relative_to(o) or o.is_relative_to(p) for o in outs)}
-    return {name: [path for path in of if path not in kept] for name, of in gone.items()}
+    gone = {}
+    for name, locked in stages.items():
+        if name not in names:
+            paths = [Path(out["path"]) for out in locked.get("outs", [])]
+            gone[name] = [p for p in paths if not any(p.is_relative_to(o) or o.is_relative_to(p) for o in outs)]
+    return gone
 
 
 def orphans(folder: Path, names: set[str]) -> list[Path]:
@@ -55,7 +49,8 @@ def main() -> None:
     try:
         with Repo() as repo:
             root = Path(repo.root_dir)
-            names, outs = owned(repo)
+            names = {stage.addressing for stage in repo.index.stages}
+            outs = {Path(out.fs_path).relative_to(root) for out in repo.index.outs}
     except DvcException as error:
         raise InputError(f"dvc.yaml: {str(error).splitlines()[0]}; mend it before pruning") from None
     lock = root / "dvc.lock"
