@@ -1,0 +1,52 @@
+"""The models in released/: the very files that their cards name, with answers that stay what they were."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesions.export import card, graph
+from lesions.predict import familiarity
+from tests.conftest import ROOT
+
+RELEASED = sorted(path.parent for path in (ROOT / "released").glob("*/card.json"))
+
+
+def drawn(size: tuple[int, int]) -> np.ndarray:
+    """A pale ground, the same with a dark disc, and with a bright one: uint8 3×H×W×3."""
+    y, x = np.indices(size)
+    disc = np.hypot((y / size[0]) - 0.5, (x / size[1]) - 0.5) < 0.25
+    ground = np.full((*size, 3), (210, 170, 150), np.uint8)
+    return np.array([ground, np.where(disc[..., None], (90, 60, 50), ground), np.where(disc[..., None], 250, ground)])
+
+
+@pytest.mark.parametrize("folder", RELEASED, ids=lambda path: path.name)
+def test_a_release_is_what_its_card_says(folder):
+    """card.read holds the files to the card's hashes; 12 MB at most, with its licence, limits and commit."""
+    told = card.read(folder)
+    assert (folder / "model.onnx").stat().st_size <= 12e6
+    assert told["licence"] and told["not_for"] and told["attribution"] and not told["data"]["sample"]
+    assert len(told["release"]["commit"].removesuffix("-dirty")) == 40 and told["scores"]
+
+
+@pytest.mark.parametrize("folder", RELEASED, ids=lambda path: path.name)
+def test_its_answers_are_those_recorded(folder):
+    """Of three drawn pictures: probabilities of a classifier, the share of lesion of a U-Net."""
+    told = json.loads((folder / "card.json").read_text())
+    images = drawn(tuple(told["size"])).astype(np.uint8)
+    first = graph.session(folder / "model.onnx").run(None, {"images": images})[0]
+    found = first.mean(axis=(1, 2)) if told["kind"] == "unet" else np.exp(first) / np.exp(first).sum(axis=1)[:, None]
+    recorded = json.loads((ROOT / "tests/released.json").read_text())[folder.name]
+    assert found == pytest.approx(np.array(recorded), abs=2e-3)
+
+
+def test_a_released_classifier_knows_what_it_has_not_seen():
+    """Noise is further away than validation's ninety-ninth percentile."""
+    for folder in (path for path in RELEASED if (path / "familiarity.npz").exists()):
+        told = card.read(folder)
+        noise = np.random.default_rng(0).integers(256, size=(2, *told["size"], 3), dtype=np.uint8)
+        features = graph.session(folder / "model.onnx").run(["features"], {"images": noise})[0]
+        known = familiarity.load(Path(folder / "familiarity.npz"))
+        assert (known.distance(features) > told["familiarity"]["threshold"]).all()
+    assert len(RELEASED) == 2
