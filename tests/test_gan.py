@@ -519,9 +519,9 @@ class TestBackends:
         assert outputs[0] == outputs[1] and len(outputs[0]) > 10
 
     def test_torch_has_tensorflows_losses(self, tmp_path, backend):
-        """From the same weights, to the tolerance of sums in another order."""
+        """From the same weights, to the tolerance of sums in another order: an Intel CPU with AMX gives .0015."""
         expected = first_losses.of(backend, lambda parts: save_state(parts, tmp_path / "state.npz"))
         code = "from tests import first_losses; first_losses.main()"
         found = json.loads(alone(code, tmp_path, "torch", COMPUTE.model_dump_json()).splitlines()[-1])
-        assert np.array(found) == pytest.approx(np.array(expected), rel=1e-3)
+        assert np.array(found) == pytest.approx(np.array(expected), rel=3e-3)
         assert np.ptp(expected, axis=0).min() > 0.01

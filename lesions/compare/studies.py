@@ -192,8 +192,8 @@ def calibrated(runs: Runs, ensembles: Blocks) -> Rows:
         area = float(measured.macro_auc(shown)[0])
         found["auc"] = intervals.around(area, measured.resampled_auc(shown), runs.confidence)
         rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
-        sources = pd.Series(balanced.lesions).str.extract(r"^([A-Z]+)_", expand=False).to_numpy()
-        for source in sorted(set(sources[pd.notna(sources)])):
+        sources = np.array([str(lesion).partition("_")[0].rstrip("0123456789") for lesion in balanced.lesions])
+        for source in np.unique(sources):
             part = measured.part(balanced, sources == source)
             score = measured.classification(part, runs.confidence)["bma"]
             rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {source}": score})
