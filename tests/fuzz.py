@@ -97,8 +97,10 @@ def small_params() -> dict:
     keep = {"classifiers": ("residual", "residual_gan", "c_base", "c_resnet_arl", "d_snap", "d_crop"),
             "attention": ("resnet",), "cross_validate": (), "base_models": ("base_64",), "recipes": ("a", "c", "d"),
             "masked": ("isic2017_grey", "isic2019_crop")}  # fmt: skip
+    keep |= {"score": ("residual",), "publish": ()}
     for section, names in keep.items():
         found[section] = {name: found[section][name] for name in names}
+    found["ensembles"] = {"best": {"members": ["residual"]}}
     one = {key: found["classifiers"]["residual"][key] for key in ("family", "recipe", "set", "images", "weights")}
     found["cross_validate"]["residual-1"] = {"classifier": "residual", "fold": 1, **one}
     return found
