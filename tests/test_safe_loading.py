@@ -211,4 +211,4 @@ def test_what_is_installed_has_a_version_and_hashes(name):
 
 def test_make_installs_by_hash():
     installs = re.findall(r"pip install .*", (ROOT / "Makefile").read_text())
-    assert len(installs) == 2 and all("--require-hashes" in line for line in installs)
+    assert len(installs) == 3 and all("--require-hashes" in line for line in installs)

@@ -1,0 +1,410 @@
+"""The API of study E, and more: models, predictions of one or many pictures, tasks, health, metrics, docs, the page.
+
+uvicorn serving.app:app --workers 4 --no-access-log
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import NOTICE, models, prepare, settings, uploads
+from serving.settings import Settings
+from serving.tasks import BUSY, ENDED, Queue, QueueFullError
+from serving.uploads import Upload
+
+HERE = Path(__file__).parent
+POLICY = "default-src 'self'; img-src 'self' blob:; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+DOCS_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+TOGETHER, TOGETHER_BYTES = 32, 8e6  # images, bytes that one transaction keeps
+TEND = 5  # seconds
+DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>lesions: API</title>
+<link rel="stylesheet" href="static/swagger-ui.css"><link rel="icon" href="data:,"><div id="swagger-ui"></div>
+<script src="static/swagger-ui-bundle.js"></script><script src="static/docs.js"></script></html>"""
+START = """SwaggerUIBundle({url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, validatorUrl: null})"""
+log = logging.getLogger("serving")
+router = APIRouter()
+
+
+class Models(BaseModel):
+    models: list[str]
+    cards: dict[str, dict[str, Any]]
+    notice: str
+
+
+class Task(BaseModel):
+    task_uuid: str
+
+
+class BulkTask(Task):
+    num_images: int
+
+
+class Metadata(BaseModel):
+    origin: str
+    net_type: str
+    img_size: int
+    out_dim: int
+    model: str
+    notice: str
+
+
+class Prediction(BaseModel):
+    target: bool
+    label: int
+    prediction: str
+
+
+class Familiarity(BaseModel):
+    familiar: bool
+    distance: float
+    threshold: float
+
+
+class ActivationMap(BaseModel):
+    """How much each place speaks for the class, 0 to 1; `box`: left, top, right, bottom of what was looked at."""
+
+    of: str = Field(alias="class")
+    box: list[float]
+    grid: list[list[float]]
+
+
+class Item(BaseModel):
+    """What is said of an image; with an `error` the other fields but `name` and `index` are null."""
+
+    name: str
+    probabilities: dict[str, float] | None
+    metadata: Metadata | None
+    prediction: Prediction | None
+    balanced: dict[str, float] | None
+    familiarity: Familiarity | None
+    map: ActivationMap | None
+    index: int
+    error: str | None
+
+
+class Running(BaseModel):
+    state: str
+    done: int
+    total: int
+    results: list[Item]
+
+
+class Failure(BaseModel):
+    detail: str
+
+
+def failures(**reasons: str) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's description of errors: failures(s404='unknown task')."""
+    return {int(status[1:]): {"model": Failure, "description": reason} for status, reason in reasons.items()}
+
+
+REFUSED = failures(
+    s400="unknown model", s401="wrong token", s413="too large", s415="neither JPEG nor PNG", s422="unreadable",
+    s429="too many uploads at once", s503="the queue is full, or the database does not answer",
+)  # fmt: skip
+
+
+class Around:
+    """Put security headers on every answer, and a line into the log that names no picture and no client."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(
+                    HEADERS | {"Content-Security-Policy": DOCS_POLICY if scope["path"] == "/docs" else POLICY}
+                )
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "") or "/"
+            took = (time.perf_counter() - begun) * 1000
+            log.info("%s %s %d %.0f ms", scope["method"], route, status, took)
+
+
+class Server:
+    """What the end points share: settings, the queue, and how many uploads are received at this moment."""
+
+    def __init__(self, told: Settings) -> None:
+        self.settings, self.queue = told, Queue(told)
+        self.receiving = 0
+        self.decoding = CapacityLimiter(2)  # a decoded picture takes up to 150 MB
+
+    def known(self, name: str) -> str:
+        there = models.find(self.settings)
+        if name not in there:
+            raise HTTPException(400, models.unknown(name, there, self.settings))
+        return name
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places for uploads. Raises HTTPException 429 where all are taken, 503 for a full queue."""
+        if self.receiving >= self.settings.uploads:
+            raise HTTPException(429, "too many uploads at once; try again", {"Retry-After": "2"})
+        self.receiving += 1
+        try:
+            yield
+        except QueueFullError:
+            raise HTTPException(503, "the queue is full; try again", {"Retry-After": "30"}) from None
+        finally:
+            self.receiving -= 1
+
+    def checked(self, upload: Upload) -> str | None:
+        """Return what the picture's size and header say against it."""
+        if upload.too_large:
+            return f"more than {self.settings.image_mb:g} MB"
+        try:
+            prepare.opened(upload.content, self.settings.image_mpx)
+        except prepare.ImageError as error:
+            return str(error)
+        return None
+
+    async def one(self, request: Request) -> Upload:
+        """Receive the one picture of a request, and decode it to see that it can be."""
+        limit = self.settings.image_mb
+        found = [upload async for upload in uploads.received(request, limit, limit + uploads.FRAME / 1e6)]
+        if len(found) != 1:
+            raise HTTPException(422, f"{len(found)} images; expected one. /predict_bulk takes many")
+        if found[0].too_large:
+            raise HTTPException(413, f"the image has more than {limit:g} MB")
+        mpx = self.settings.image_mpx
+        try:
+            await to_thread.run_sync(prepare.decoded, found[0].content, mpx, limiter=self.decoding)
+        except prepare.ImageError as error:
+            raise HTTPException(error.status, str(error)) from None
+        return found[0]
+
+    async def many(self, request: Request, task: str, model: str) -> int:
+        """Receive and keep many pictures as they arrive; return how many."""
+        told, count, size = self.settings, 0, 0
+        waiting: list[tuple[int, Upload]] = []
+
+        def keep() -> None:
+            self.queue.add(task, model, [(place, u.name, u.content, self.checked(u)) for place, u in waiting])
+
+        async for upload in uploads.received(request, told.image_mb, told.request_mb):
+            if count == told.request_images:
+                raise HTTPException(413, f"more than {told.request_images} images in a request")
+            waiting.append((count, upload))
+            count, size = count + 1, size + len(upload.content)
+            if len(waiting) == TOGETHER or size >= TOGETHER_BYTES:
+                await to_thread.run_sync(keep)
+                waiting, size = [], 0
+        await to_thread.run_sync(keep)
+        if not count:
+            raise HTTPException(422, "no image in the request: send them as `files` of a form")
+        return count
+
+    async def tend(self) -> None:
+        """Let old tasks expire, also where no worker lives."""
+        while True:
+            await asyncio.sleep(TEND)
+            with suppress(SQLAlchemyError):
+                await to_thread.run_sync(self.queue.tend)
+
+
+def errors(app: FastAPI) -> None:
+    """Answer every error with a JSON body that has one line, `detail`."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        return JSONResponse({"detail": f"{'.'.join(map(str, found['loc']))}: {found['msg']}"}, 422)
+
+    @app.exception_handler(SQLAlchemyError)
+    async def database(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        log.error("the database does not answer: %s", type(error).__name__)
+        return JSONResponse({"detail": "the database does not answer; try again"}, 503, {"Retry-After": "5"})
+
+
+def documentation(app: FastAPI) -> None:
+    """Serve /docs with Swagger's files from this server."""
+    package = find_spec("fastapi_offline")
+    if package is None or not package.submodule_search_locations:
+        raise RuntimeError("no package fastapi-offline: install requirements-serving.txt")
+    folder = Path(package.submodule_search_locations[0]) / "static"
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(DOCS)
+
+    @app.get("/static/docs.js", include_in_schema=False)
+    def start() -> Response:
+        return Response(START, media_type="text/javascript")
+
+    app.mount("/static", StaticFiles(directory=folder), "static")
+
+
+def shared(request: Request) -> Server:
+    """Return what the end points share. Refuses a request without the token, where one is set."""
+    server: Server = request.app.state.server
+    wanted, given = f"Bearer {server.settings.token}", request.headers.get("authorization", "")
+    if server.settings.token and not hmac.compare_digest(wanted.encode(), given.encode()):
+        raise HTTPException(401, "a token is asked for", {"WWW-Authenticate": "Bearer"})
+    return server
+
+
+Shared = Annotated[Server, Depends(shared)]
+Name = Annotated[str, Query(description="one of /public_models", max_length=200)]
+IMAGE = {"type": "string", "format": "binary"}
+FORM = uploads.openapi("file", IMAGE, "image/jpeg", "image/png")
+BULK_FORM = uploads.openapi("files", {"type": "array", "items": IMAGE})
+TOKEN = failures(s401="wrong token")
+UNKNOWN = TOKEN | failures(s404="unknown task")
+TASK = {202: {"model": Running, "description": "not all images are done"}, **UNKNOWN, **failures(s410="has gone")}
+
+
+@router.get("/public_models", responses=TOKEN)
+def public_models(server: Shared) -> Models:
+    """Say which models there are, and what each one's card says."""
+    there = models.find(server.settings)
+    return Models(models=list(there), cards={name: found.card for name, found in there.items()}, notice=NOTICE)
+
+
+@router.post("/predict", responses=REFUSED, openapi_extra=FORM)
+async def predict(request: Request, server: Shared, model_id: Name = "") -> Task:
+    """Take one JPEG or PNG, as `file` of a form or as the body, and answer with its task."""
+    model = server.known(model_id)
+    with server.place():
+        upload = await server.one(request)
+        task = await to_thread.run_sync(server.queue.create)
+        await to_thread.run_sync(server.queue.add, task, model, [(0, upload.name, upload.content, None)])
+        await to_thread.run_sync(server.queue.start, task)
+    return Task(task_uuid=task)
+
+
+@router.post("/predict_bulk", responses=REFUSED, openapi_extra=BULK_FORM)
+async def predict_bulk(request: Request, server: Shared, model_id: Name = "") -> BulkTask:
+    """Take many pictures, as `files` of a form; a bad one gets an `error` among the results, the rest goes on."""
+    model = server.known(model_id)
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise HTTPException(422, "no image in the request: send them as `files` of a form")
+    with server.place():
+        task = await to_thread.run_sync(server.queue.create)
+        try:
+            count = await server.many(request, task, model)
+            await to_thread.run_sync(server.queue.start, task)
+        except BaseException:  # a client that goes away, too
+            server.queue.end(task, "cancelled")
+            raise
+    return BulkTask(task_uuid=task, num_images=count)
+
+
+@router.get("/from_task/{task_uuid}", response_model=list[Item], responses=TASK)
+def from_task(server: Shared, task_uuid: str) -> Response:
+    """Give what is said of each image, in the order of the upload; 202 and what there is while the task runs."""
+    progress = server.queue.progress(task_uuid)
+    if progress is None:
+        raise HTTPException(404, "unknown task")
+    if progress.gone:
+        raise HTTPException(410, f"the task is {progress.gone}")
+    results = f"[{','.join(progress.results)}]"
+    if progress.done == progress.total:
+        return Response(results, media_type="application/json")
+    state = "running" if progress.started else "queued"
+    text = f'{{"state":"{state}","done":{progress.done},"total":{progress.total},"results":{results}}}'
+    return Response(text, 202, {"Retry-After": "1"}, "application/json")
+
+
+@router.delete("/from_task/{task_uuid}", status_code=204, responses=UNKNOWN)
+def cancel(server: Shared, task_uuid: str) -> None:
+    """Cancel a task; pictures, names and results are deleted."""
+    if not server.queue.end(task_uuid, "cancelled"):
+        raise HTTPException(404, "unknown task, or one that has gone already")
+
+
+@router.get("/health/live")
+def live() -> dict[str, str]:
+    """Say that this process answers."""
+    return {"status": "live"}
+
+
+@router.get("/health/ready", responses=failures(s503="not ready"))
+def ready(request: Request) -> dict[str, str]:
+    """Say whether the database answers, a worker lives and there is a model."""
+    server: Server = request.app.state.server
+    if not server.queue.alive():
+        raise HTTPException(503, "no worker", {"Retry-After": "1"})
+    if not models.find(server.settings):
+        raise HTTPException(503, models.unknown("", {}, server.settings))
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=TOKEN)
+def metrics(server: Shared) -> str:
+    """Give figures in Prometheus' text format; they are the database's, so every process gives the same."""
+    figures = server.queue.figures()
+    lines = ["# TYPE lesions_images gauge"]
+    lines += [f'lesions_images{{state="{s}"}} {figures["states"].get(s, 0)}' for s in (*BUSY, *ENDED)]
+    for name, value in (
+        ("oldest_queued_seconds", f"{figures['waited']:.3f}"), ("workers", len(figures["workers"])),
+        ("models", len(models.find(server.settings))),
+    ):  # fmt: skip
+        lines += [f"# TYPE lesions_{name} gauge", f"lesions_{name} {value}"]
+    lines.append("# TYPE lesions_worker_images_total counter")
+    for row in figures["workers"]:
+        lines += [f'lesions_worker_images_total{{worker="{row.id}",state="{s}"}} {getattr(row, s)}' for s in ENDED]
+    return "\n".join(lines) + "\n"
+
+
+def build(told: Settings) -> FastAPI:
+    """Return the application."""
+    server = Server(told)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        tending = asyncio.create_task(server.tend())
+        yield
+        tending.cancel()
+
+    app = FastAPI(title="lesions", description=NOTICE, lifespan=life, docs_url=None, redoc_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=told.hosts.split(","))
+    app.add_middleware(Around)
+    errors(app)
+    app.state.server = server
+    app.include_router(router)
+    documentation(app)
+    page = HERE / "ui"
+    if (page / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=page, html=True), "page")
+    else:
+        app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """Build `app` when a server asks for it, not when this file is imported."""
+    if name != "app":
+        raise AttributeError(name)
+    found = globals()["app"] = build(settings.read())
+    return found
