@@ -48,7 +48,7 @@ def main() -> None:
     said = {member: read_csv(PREDICTIONS / f"tests/{member}.csv", KEYS, "stages.score") for member in members}
     everything = ensembles.mean(said, KEYS)
     own = everything["set"].isin(["val", "test"])
-    mean, tests = everything[own].rename(columns={"set": "split"}), everything[~own]
+    mean = everything[own].rename(columns={"set": "split"})
     names = ensembles.columns(mean)
     classes = [column.removeprefix("p_") for column in names]
     truth = mean["label"].map({c: i for i, c in enumerate(classes)}).to_numpy()
@@ -57,7 +57,8 @@ def main() -> None:
     fitted = calibration.fit(truth[val], raw[val])
     calibrated, balanced = fitted.calibrated(raw[test]), fitted.balanced(raw[test])
 
-    found = metrics.classification(truth[test], balanced) | {"ece": calibration.ece(truth[test], calibrated)}
+    eces = [calibration.ece(truth[test], p) for p in (raw[test], calibrated)]
+    found = metrics.classification(truth[test], balanced) | {"ece": eces[1]}
     found["loss"] = metrics.log_loss(truth[test], calibrated)
     aucs = [metrics.auc(truth[test] == i, calibrated[:, i]) for i in range(len(classes))]
     found["auc"] = float(np.mean(aucs))
@@ -72,14 +73,13 @@ def main() -> None:
         risk = calibration.risk_coverage(truth[test], calibrated)
         write_csv(folder / "reliability.csv", after)
         write_csv(folder / "risk.csv", risk)
-        eces = [calibration.ece(truth[test], p) for p in (raw[test], calibrated)]
         drawing.trust(before, after, eces, risk).savefig(folder / "trust.png", dpi=120)
 
-    tests = outputs(tests, fitted)
+    tests = outputs(everything[~own], fitted)
     with replacing_folder(Path(f"data/submissions/ensemble/{name}")) as submissions:
-        for test, of in tests[tests["checkpoint"] == "balanced"].groupby("set", sort=False):
-            terms = official.in_terms(str(test), of[names].set_axis(classes, axis=1))
-            write_csv(submissions / f"{test}.csv", official.submission(str(test), of["image"], terms))
+        for official_set, of in tests[tests["checkpoint"] == "balanced"].groupby("set", sort=False):
+            terms = official.in_terms(str(official_set), of[names].set_axis(classes, axis=1))
+            write_csv(submissions / f"{official_set}.csv", official.submission(str(official_set), of["image"], terms))
     write_csv(PREDICTIONS / f"ensemble/{name}_tests.csv", tests)
 
 

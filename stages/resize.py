@@ -31,7 +31,7 @@ from lesions.core.workers import in_order, usable
 from lesions.isic import names as isic
 from lesions.raw import photographs
 from lesions.raw.config import Resize
-from lesions.raw.zips import members, open_archive
+from lesions.raw.zips import PICTURES, members, open_archive
 
 # Set -> its archives of images, by the table's column `archive` where there can be several.
 IMAGES = {
@@ -41,7 +41,6 @@ IMAGES = {
     "merged": {"isic2019": isic.IMAGES_2019, "isic2020": isic.IMAGES_2020} | isic.IMAGES_2017,
 }
 MASKS = {"isic2018": isic.MASKS_2018}
-PICTURES = (".jpg", ".jpeg", ".png")
 
 Job = tuple[int, str, str, str | None]  # row of the arrays, key of the archive, member names of an image and its mask
 Put = Callable[[int, np.ndarray], None]

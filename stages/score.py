@@ -27,10 +27,10 @@ from lesions.isic import official, splits
 from lesions.isic.names import TESTS, Test, canonical
 from lesions.networks import build
 from lesions.pictures.config import Methods
-from lesions.predict.scoring import PICTURES, prepared, preparing
+from lesions.predict.scoring import prepared, preparing
 from lesions.raw import tables
 from lesions.raw.config import Resize
-from lesions.raw.zips import members
+from lesions.raw.zips import PICTURES, members
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 

@@ -12,7 +12,9 @@ import argparse
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ from lesions.isic import metrics
 from lesions.isic.names import TESTS, Test
 from lesions.raw import photographs, tables
 from lesions.raw.config import Resize
-from lesions.raw.zips import members
+from lesions.raw.zips import PICTURES, members
 from lesions.segment import unet
 from lesions.segment.config import Segment, Unet34
 from lesions.training import checkpoints, loop
@@ -43,7 +45,7 @@ Pair = tuple[str, np.ndarray, np.ndarray]  # name, uint8 H×W×3, uint8 H×W of 
 def pairs(test: str) -> Iterator[Pair]:
     """Yield name, photograph and true mask of a test set. Raises InputError unless each image has a mask."""
     archives = [RAW / file for file in TESTS[test]]
-    images, masks = members(archives[0], (".jpg", ".jpeg", ".png")), members(archives[1], (".png",))
+    images, masks = members(archives[0], PICTURES), members(archives[1], (".png",))
     tables.agree(archives[1], (name.removesuffix("_segmentation") for name in masks), images, "the images")
     with zipfile.ZipFile(archives[0]) as of_images, zipfile.ZipFile(archives[1]) as of_masks:
         for name, member in tqdm(images.items(), desc=test, unit="image"):
@@ -52,15 +54,21 @@ def pairs(test: str) -> Iterator[Pair]:
             yield name, image, photographs.decode_mask(*mask, image.shape[:2])
 
 
-def predicted(models: list[nn.Module], image: np.ndarray, resize: Resize, array: str, compute: Compute) -> np.ndarray:
-    """Return bool H×W: the mean of the models' masks of a photograph, at its own size."""
-    ready = torch.from_numpy(photographs.prepare(image, None, resize)[array]).permute(2, 0, 1)[None]
-    device = next(models[0].parameters()).device
-    p = torch.stack([unet.probabilities(model, ready.to(device), compute) for model in models]).mean(dim=0)[None]
-    return (functional.interpolate(p, size=image.shape[:2], mode="bilinear")[0, 0] > 0.5).cpu().numpy()
+class Net(NamedTuple):
+    """A U-Net, or the folds that are averaged, and the array of isic2018 that it takes its pictures like."""
+
+    models: list[nn.Module]
+    array: str
+
+    def mask(self, ready: dict[str, np.ndarray], size: tuple[int, int], compute: Compute) -> np.ndarray:
+        """Return bool of `size`: the mean of the models' masks. ready: a photograph by array, uint8 h×w×3."""
+        device = next(self.models[0].parameters()).device
+        pixels = torch.from_numpy(ready[self.array]).permute(2, 0, 1)[None].to(device)
+        p = torch.stack([unet.probabilities(model, pixels, compute) for model in self.models]).mean(dim=0)[None]
+        return (functional.interpolate(p, size=size, mode="bilinear")[0, 0] > 0.5).cpu().numpy()
 
 
-def loaded(setting: Segment | Unet34, paths: list[Path], resize: Resize, array: str, device: torch.device) -> list:
+def loaded(setting: Segment | Unet34, paths: list[Path], resize: Resize, array: str, device: torch.device) -> Net:
     """Return U-Nets for whole pictures of an array's size. Raises InputError for an array of parts of pictures."""
     if resize.crop_border or resize.arrays[array].fit != "squeeze":
         raise InputError(f"params.yaml: resize.isic2018: {array}: expected whole pictures (squeeze, no crop_border)")
@@ -69,7 +77,13 @@ def loaded(setting: Segment | Unet34, paths: list[Path], resize: Resize, array: 
         model = unet.build(setting.decoder, setting.encoder, resize.arrays[array].size)
         checkpoints.load_into(model, path)
         found.append(model.to(device).to(memory_format=torch.channels_last))
-    return found
+    return Net(found, array)
+
+
+def scores(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return Jaccard and Dice of two masks, bool H×W."""
+    counts = np.array([(guess & truth).sum()]), np.array([(guess | truth).sum()])
+    return float(metrics.jaccard(*counts)[0]), float(metrics.dice(*counts)[0])
 
 
 def png(mask: np.ndarray) -> bytes:
@@ -84,26 +98,30 @@ def main() -> None:
     compute, resize = config.read("compute", Compute), config.read("resize.isic2018", Resize)
     tests = [test for test in config.read("data.tests", tuple[Test, ...]) if "task1" in test]
     device = loop.prepare(compute, 0)
-    folds = [Path(f"models/unet34/{fold}.pt") for fold in unet34.folds]
-    nets = {
-        "segment": (segment, [Path("models/segment/jaccard.pt")], "segment"),
-        "unet34": (unet34, folds, unet34.phases[-1].array),
-    }
-    found = []
+    folds, last = [Path(f"models/unet34/{fold}.pt") for fold in unet34.folds], unet34.phases[-1].array
+    nets: dict[str, Net] = {}
+    if tests:
+        nets["segment"] = loaded(segment, [Path("models/segment/jaccard.pt")], resize, "segment", device)
+        nets["unet34"] = loaded(unet34, folds, resize, last, device)
+    needed = resize.model_copy(update={"arrays": {net.array: resize.arrays[net.array] for net in nets.values()}})
+    found: dict[str, list] = {name: [] for name in nets}
     with replacing_folder(Path("data/submissions/masks")) as submissions:
-        for name, (setting, paths, array) in nets.items():
-            models = loaded(setting, paths, resize, array, device) if tests else []
+        for name in ("segment", "unet34"):
             (submissions / name).mkdir()
-            for test in tests:
-                with zipfile.ZipFile(submissions / name / f"{test}.zip", "w") as archive:
-                    for image, pixels, truth in pairs(test):
-                        guess, true = predicted(models, pixels, resize, array, compute), truth > 0
-                        both, either = np.array([(guess & true).sum()]), np.array([(guess | true).sum()])
-                        score = [metrics.jaccard(both, either)[0], metrics.dice(both, either)[0]]
-                        found.append([test, name, image, *score])
+        for test in tests:
+            with ExitStack() as stack:
+                archives = {
+                    name: stack.enter_context(zipfile.ZipFile(submissions / name / f"{test}.zip", "w")) for name in nets
+                }
+                for image, pixels, truth in pairs(test):
+                    ready = photographs.prepare(pixels, None, needed)
+                    for name, net in nets.items():
+                        guess = net.mask(ready, pixels.shape[:2], compute)
+                        found[name].append([test, name, image, *scores(guess, truth > 0)])
                         entry = zipfile.ZipInfo(f"{image}_segmentation.png")  # dated 1980: the same bytes each time
-                        archive.writestr(entry, png(guess))
-    write_csv(Path("data/predictions/tests_masks.csv"), pd.DataFrame(found, columns=COLUMNS))
+                        archives[name].writestr(entry, png(guess))
+    lines = [line for of in found.values() for line in of]
+    write_csv(Path("data/predictions/tests_masks.csv"), pd.DataFrame(lines, columns=COLUMNS))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,8 @@ from lesions.isic import names as isic
 from lesions.isic import splits
 from lesions.raw import tables
 from lesions.raw.config import Sort
-from lesions.raw.zips import members
+from lesions.raw.zips import PICTURES, members
 
-PICTURES = (".jpg", ".jpeg", ".png")
 STUDY_D_FOLDS = 3
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
 
@@ -41,21 +40,21 @@ def ids(table: pd.DataFrame) -> pd.Series:
     return table["image"].map(isic.canonical)
 
 
-def left_out(raw: Path, sort: Sort) -> set[str]:
-    """Return the ids of the images of the test sets that `sort.leave_out` names."""
-    found = (members(raw / isic.TESTS[name][0], PICTURES) for name in sort.leave_out)
-    return {isic.canonical(image) for images in found for image in images}
+def playing(table: pd.DataFrame, raw: Path, sort: Sort) -> pd.DataFrame:
+    """Return the rows of lesions of which no image is in a test set that `sort.leave_out` names: the others play no
+    part in any split."""
+    tests = (members(raw / isic.TESTS[name][0], PICTURES) for name in sort.leave_out)
+    left_out = {isic.canonical(image) for images in tests for image in images}
+    return table[~table["lesion"].isin(table["lesion"][ids(table).isin(left_out)])]
 
 
 def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
-    """Return the 2019 set; a lesion of which an image is in a test set that is left out plays no part in any split."""
     rng = np.random.default_rng(sort.seed)
     images = members(raw / isic.IMAGES_2019, PICTURES)
     table = tables.read_2019(raw / isic.TRUTH_2019, raw / isic.METADATA_2019, images)
     for label in sorted(set(isic.CLASSES) - set(table["label"])):
         raise InputError(f"{raw / isic.TRUTH_2019}: class {label}: no image; expected {sort.folds} lesions at least")
-    seen = table["lesion"][ids(table).isin(left_out(raw, sort))]
-    dealt = table[~table["lesion"].isin(seen)]
+    dealt = playing(table, raw, sort)
     roles = splits.folds(dealt, sort.folds, sort.validation, rng)
     roles["balanced"] = splits.balanced(dealt, sort.validation, 1 / sort.folds, rng)
     roles["eighty"] = splits.eighty(dealt, np.random.default_rng([sort.seed, EIGHTY_STREAM]))
@@ -77,8 +76,7 @@ def sort_merged(
         parts.append(more[~more["image"].isin(ids(classified))].assign(archive="isic2020"))
     table = pd.concat(parts, ignore_index=True)[["image", "archive", "lesion", "label"]]
     whole = table.assign(label=table.groupby("lesion")["label"].transform("first"))
-    seen = table["lesion"][ids(table).isin(left_out(raw, sort))]
-    dealt = whole[~whole["lesion"].isin(seen)]
+    dealt = playing(whole, raw, sort)
     return table.assign(eighty=splits.eighty(dealt, np.random.default_rng([sort.seed, EIGHTY_STREAM]))).fillna("")
 
 

@@ -11,9 +11,7 @@ from lesions.pictures import color
 from lesions.pictures.config import Methods
 from lesions.raw import photographs
 from lesions.raw.config import Resize
-from lesions.raw.zips import members
-
-PICTURES = (".jpg", ".jpeg", ".png")
+from lesions.raw.zips import PICTURES, members
 
 
 def preparing(images: str, resize: Resize, methods: Methods) -> Callable[[np.ndarray], np.ndarray]:
@@ -22,11 +20,13 @@ def preparing(images: str, resize: Resize, methods: Methods) -> Callable[[np.nda
     `images`: resized/<set>/<array>, or color/<set>-<method>, of the set's array `classify`. `resize`: of that set.
     """
     kind, _, name = images.partition("/")
-    if kind == "resized":
-        return lambda image: photographs.prepare(image, None, resize)[name.partition("/")[2]]
-    method = name.partition("-")[2]
-    corrected = color.method(method, getattr(methods, method))
-    return lambda image: corrected(photographs.prepare(image, None, resize)["classify"])
+    array = name.partition("/")[2] if kind == "resized" else "classify"
+    alone = resize.model_copy(update={"arrays": {array: resize.arrays[array]}})
+    corrected: Callable[[np.ndarray], np.ndarray] = np.asarray
+    if kind == "color":
+        method = name.partition("-")[2]
+        corrected = color.method(method, getattr(methods, method))
+    return lambda image: corrected(photographs.prepare(image, None, alone)[array])
 
 
 def prepared(archive: Path, names: Iterable[str], prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

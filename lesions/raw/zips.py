@@ -19,6 +19,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that ISIC uses; an L
 LARGEST = 1 << 28  # bytes of a member, packed or not, as it is read into memory; the largest photograph has 20 MB
 RATIO, SLACK = 20, 1 << 24  # a sound archive of photographs unpacks to hardly more than its size
 TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
+PICTURES = (".jpg", ".jpeg", ".png")
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
 
 
