@@ -87,7 +87,7 @@ serve: $(SERVING)/ready
 	@$(SERVING)/bin/python -m serving --port $(PORT)
 
 test-serving: $(SERVING)/test-ready
-	$(SERVING)/bin/python -m pytest --confcutdir tests/serving tests/serving
+	$(SERVING)/bin/python -m pytest -rs --confcutdir tests/serving tests/serving
 
 $(SERVING)/ready: requirements-serving.txt
 	$(PYTHON) -m venv $(SERVING)

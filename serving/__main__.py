@@ -53,8 +53,9 @@ def serve(told: settings.Settings, opened: socket.socket) -> None:
     logging.basicConfig(level=logging.INFO, format=settings.LOG)
     server = uvicorn.Server(uvicorn.Config(app.build(told), access_log=False, log_config=None, log_level="warning"))
     there = models.find(told)
-    app.log.info("models: %s", ", ".join(there) or models.unknown("", there, told))
-    app.log.info("http://%s:%d", *opened.getsockname()[:2])
+    log = logging.getLogger("serving")
+    log.info("models: %s", ", ".join(there) or models.unknown("", there, told))
+    log.info("http://%s:%d", *opened.getsockname()[:2])
     server.run(sockets=[opened])
 
 

@@ -5,151 +5,32 @@ uvicorn serving.app:app --workers 4 --no-access-log
 
 import asyncio
 import hmac
-import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import NOTICE, models, prepare, settings, uploads
+from serving import NOTICE, models, prepare, settings, uploads, web
+from serving.schemas import BulkTask, Item, Models, Running, Task, failures
 from serving.settings import Settings
 from serving.tasks import BUSY, ENDED, Queue, QueueFullError
 from serving.uploads import Upload
 
 HERE = Path(__file__).parent
-POLICY = "default-src 'self'; img-src 'self' blob:; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
-DOCS_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 TOGETHER, TOGETHER_BYTES = 32, 8e6  # images, bytes that one transaction keeps
 TEND = 5  # seconds
-DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>lesions: API</title>
-<link rel="stylesheet" href="static/swagger-ui.css"><link rel="icon" href="data:,"><div id="swagger-ui"></div>
-<script src="static/swagger-ui-bundle.js"></script><script src="static/docs.js"></script></html>"""
-START = """SwaggerUIBundle({url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, validatorUrl: null})"""
-log = logging.getLogger("serving")
 router = APIRouter()
-
-
-class Models(BaseModel):
-    models: list[str]
-    cards: dict[str, dict[str, Any]]
-    notice: str
-
-
-class Task(BaseModel):
-    task_uuid: str
-
-
-class BulkTask(Task):
-    num_images: int
-
-
-class Metadata(BaseModel):
-    origin: str
-    net_type: str
-    img_size: int
-    out_dim: int
-    model: str
-    notice: str
-
-
-class Prediction(BaseModel):
-    target: bool
-    label: int
-    prediction: str
-
-
-class Familiarity(BaseModel):
-    familiar: bool
-    distance: float
-    threshold: float
-
-
-class ActivationMap(BaseModel):
-    """How much each place speaks for the class, 0 to 1; `box`: left, top, right, bottom of what was looked at."""
-
-    of: str = Field(alias="class")
-    box: list[float]
-    grid: list[list[float]]
-
-
-class Item(BaseModel):
-    """What is said of an image; with an `error` the other fields but `name` and `index` are null."""
-
-    name: str
-    probabilities: dict[str, float] | None
-    metadata: Metadata | None
-    prediction: Prediction | None
-    balanced: dict[str, float] | None
-    familiarity: Familiarity | None
-    map: ActivationMap | None
-    index: int
-    error: str | None
-
-
-class Running(BaseModel):
-    state: str
-    done: int
-    total: int
-    results: list[Item]
-
-
-class Failure(BaseModel):
-    detail: str
-
-
-def failures(**reasons: str) -> dict[int | str, dict[str, Any]]:
-    """Return OpenAPI's description of errors: failures(s404='unknown task')."""
-    return {int(status[1:]): {"model": Failure, "description": reason} for status, reason in reasons.items()}
-
-
 REFUSED = failures(
     s400="unknown model", s401="wrong token", s413="too large", s415="neither JPEG nor PNG", s422="unreadable",
     s429="too many uploads at once", s503="the queue is full, or the database does not answer",
 )  # fmt: skip
-
-
-class Around:
-    """Put security headers on every answer, and a line into the log that names no picture and no client."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        begun, status = time.perf_counter(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers.update(
-                    HEADERS | {"Content-Security-Policy": DOCS_POLICY if scope["path"] == "/docs" else POLICY}
-                )
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        finally:
-            route = getattr(scope.get("route"), "path", "") or "/"
-            took = (time.perf_counter() - begun) * 1000
-            log.info("%s %s %d %.0f ms", scope["method"], route, status, took)
 
 
 class Server:
@@ -231,38 +112,6 @@ class Server:
             await asyncio.sleep(TEND)
             with suppress(SQLAlchemyError):
                 await to_thread.run_sync(self.queue.tend)
-
-
-def errors(app: FastAPI) -> None:
-    """Answer every error with a JSON body that has one line, `detail`."""
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()[0]
-        return JSONResponse({"detail": f"{'.'.join(map(str, found['loc']))}: {found['msg']}"}, 422)
-
-    @app.exception_handler(SQLAlchemyError)
-    async def database(request: Request, error: SQLAlchemyError) -> JSONResponse:
-        log.error("the database does not answer: %s", type(error).__name__)
-        return JSONResponse({"detail": "the database does not answer; try again"}, 503, {"Retry-After": "5"})
-
-
-def documentation(app: FastAPI) -> None:
-    """Serve /docs with Swagger's files from this server."""
-    package = find_spec("fastapi_offline")
-    if package is None or not package.submodule_search_locations:
-        raise RuntimeError("no package fastapi-offline: install requirements-serving.txt")
-    folder = Path(package.submodule_search_locations[0]) / "static"
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(DOCS)
-
-    @app.get("/static/docs.js", include_in_schema=False)
-    def start() -> Response:
-        return Response(START, media_type="text/javascript")
-
-    app.mount("/static", StaticFiles(directory=folder), "static")
 
 
 def shared(request: Request) -> Server:
@@ -389,11 +238,11 @@ def build(told: Settings) -> FastAPI:
 
     app = FastAPI(title="lesions", description=NOTICE, lifespan=life, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=told.hosts.split(","))
-    app.add_middleware(Around)
-    errors(app)
+    app.add_middleware(web.Around)
+    web.errors(app)
     app.state.server = server
     app.include_router(router)
-    documentation(app)
+    web.documentation(app)
     page = HERE / "ui"
     if (page / "index.html").is_file():
         app.mount("/", StaticFiles(directory=page, html=True), "page")
