@@ -7,9 +7,10 @@ Reads what the members said of their validation and test parts and of official t
   data/predictions/ensemble/<name>.csv        image, split, label, seed, checkpoint (calibrated, balanced), p_…
   data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `set` and `seen`
   data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
-  models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py)
-  metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc, loss and
-                                              ece (expected calibration error) of the calibrated one
+  models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py), and
+                                              the expected calibration error on the test part, before and after
+  metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc and loss of
+                                              the calibrated one
   plots/ensemble/<name>/reliability.csv, risk.csv, trust.png
 The calibrated output says how likely a class is at validation's shares of classes; the balanced one is divided by them.
 """
@@ -58,7 +59,7 @@ def main() -> None:
     calibrated, balanced = fitted.calibrated(raw[test]), fitted.balanced(raw[test])
 
     eces = [calibration.ece(truth[test], p) for p in (raw[test], calibrated)]
-    found = metrics.classification(truth[test], balanced) | {"ece": eces[1]}
+    found = metrics.classification(truth[test], balanced)
     found["loss"] = metrics.log_loss(truth[test], calibrated)
     aucs = [metrics.auc(truth[test] == i, calibrated[:, i]) for i in range(len(classes))]
     found["auc"] = float(np.mean(aucs))
@@ -67,6 +68,7 @@ def main() -> None:
     settings = {"members": members, "temperature": fitted.temperature}
     settings |= {"bias": dict(zip(classes, fitted.bias, strict=True))}
     settings |= {"shares": dict(zip(classes, fitted.shares, strict=True))}
+    settings["expected_calibration_error"] = dict(zip(("before", "after"), eces, strict=True))
     write_json(Path(f"models/ensemble/{name}.json"), settings)
     with replacing_folder(Path(f"plots/ensemble/{name}")) as folder:
         before, after = (calibration.reliability(truth[test], p) for p in (raw[test], calibrated))

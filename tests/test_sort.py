@@ -197,7 +197,8 @@ def test_the_second_of_a_pair_is_left_out_under_either_naming(raw, names):
 def test_a_bad_table_of_2020_is_named(raw, file, change, message):
     edit(raw / file, change)
     with pytest.raises(InputError, match=message) as error:
-        sort.sort_merged(raw, sort.sort_2019(raw, SORT), SORT, isic2020=True)
+        table = sort.sort_2019(raw, SORT)
+        sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
     assert str(raw / file) in str(error.value)
 
 
@@ -205,7 +206,8 @@ def test_a_table_of_2020_without_a_known_diagnosis_is_named(raw):
     edit(raw / isic.TRUTH_2020, lambda t: "".join(line[: line.rindex(",")] + ",benign\n" for line in t.splitlines()))
     edit(raw / isic.TRUTH_2020, lambda t: t.replace("benign", "diagnosis", 1))
     with pytest.raises(InputError, match="no image with a diagnosis among melanoma, nevus, "):
-        sort.sort_merged(raw, sort.sort_2019(raw, SORT), SORT, isic2020=True)
+        table = sort.sort_2019(raw, SORT)
+        sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
 
 
 def test_twins_are_one_lesion(raw, tmp_path):
