@@ -7,7 +7,7 @@ Reads what the members said of their validation and test parts and of official t
   data/predictions/ensemble/<name>.csv        image, split, label, seed, checkpoint (calibrated, balanced), p_…
   data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `set` and `seen`
   data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
-  models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py); the
+  models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py);
                                               expected calibration error on the test part, before and after
   metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc and loss of
                                               the calibrated one
