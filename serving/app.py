@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from serving import NOTICE, models, prepare, settings, uploads, web
-from serving.schemas import BulkTask, Item, Models, Running, Task, failures
+from serving.schemas import BulkTask, Item, Limits, Models, Running, Task, failures
 from serving.settings import Settings
 from serving.tasks import BUSY, ENDED, Queue, QueueFullError
 from serving.uploads import Upload
@@ -135,9 +135,11 @@ TASK = {202: {"model": Running, "description": "not all images are done"}, **UNK
 
 @router.get("/public_models", responses=TOKEN)
 def public_models(server: Shared) -> Models:
-    """Say which models there are, and what each one's card says."""
-    there = models.find(server.settings)
-    return Models(models=list(there), cards={name: found.card for name, found in there.items()}, notice=NOTICE)
+    """Say which models there are, what each one's card says, and what an upload may have."""
+    there, told = models.find(server.settings), server.settings
+    cards = {name: found.card for name, found in there.items()}
+    limits = Limits(image_mb=told.image_mb, request_mb=told.request_mb, request_images=told.request_images)
+    return Models(models=list(there), cards=cards, limits=limits, notice=NOTICE)
 
 
 @router.post("/predict", responses=REFUSED, openapi_extra=FORM)

@@ -5,9 +5,16 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 
+class Limits(BaseModel):
+    image_mb: float
+    request_mb: float
+    request_images: int
+
+
 class Models(BaseModel):
     models: list[str]
     cards: dict[str, dict[str, Any]]
+    limits: Limits
     notice: str
 
 
