@@ -56,7 +56,7 @@ class Server:
         try:
             yield
         except QueueFullError:
-            raise HTTPException(503, "the queue is full; try again", {"Retry-After": "30"}) from None
+            raise HTTPException(503, "the queue is full; try again", {"Retry-After": "5"}) from None
         finally:
             self.receiving -= 1
 

@@ -99,21 +99,6 @@ def picture(seed: int = 0, size: tuple[int, int] = (60, 40), kind: str = "JPEG",
     return file.getvalue()
 
 
-def lesion(seed: int = 0, size: tuple[int, int] = (320, 240)) -> bytes:
-    """Return a JPEG of skin with a blot on it, width × height as `size` says."""
-    rng = np.random.default_rng(seed)
-    x, y = np.meshgrid(np.linspace(-1.33, 1.33, size[0]), np.linspace(-1, 1, size[1]))
-    angle, radius = np.arctan2(y - rng.normal(0, 0.1), x - rng.normal(0, 0.1)), np.hypot(x, y)
-    edge = rng.uniform(0.25, 0.55) + sum(rng.normal(0, 0.06) * np.cos(k * angle + rng.uniform(0, 6)) for k in (1, 2, 3, 5))
-    inside = 1 / (1 + np.exp((radius - edge) * rng.uniform(15, 40)))[..., None]
-    grain = np.asarray(Image.fromarray(rng.integers(256, size=(24, 32), dtype=np.uint8)).resize(size), float)[..., None]
-    skin, blot = np.array([225, 170, 150]) + rng.normal(0, 12, 3), np.array([110, 65, 50]) + rng.normal(0, 25, 3)
-    pixels = skin * (1 - inside) + (blot + (grain - 128) * 0.35) * inside + rng.normal(0, 3, (*size[::-1], 1))
-    file = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "JPEG")
-    return file.getvalue()
-
-
 def sheet() -> bytes:
     """Return a PNG of a white sheet with black lines, which no model of skin has learnt from."""
     pixels = np.full((240, 320, 3), 255, np.uint8)
