@@ -21,6 +21,8 @@ from serving.settings import InputError, Settings
 NAMES = {"MEL": "melanoma", "NV": "nevus"}  # the study's, of classes that ISIC abbreviates
 STUDY = ("AK", "BCC", "BKL", "DF", "SCC", "VASC", "melanoma", "nevus")  # the order of its labels
 NEEDED = ("classes", "size", "fit", "views", "calibration", "familiarity")
+OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]], np.float32).T / 3 / 255  # lightness, red-green, yellow-blue
+CELLS = 4
 FINEST = 32
 SMALLEST = 1e-7  # of a probability, before its logarithm
 log = logging.getLogger("serving")
@@ -89,13 +91,22 @@ def views(images: np.ndarray, count: int) -> Iterator[np.ndarray]:
         yield np.flip(images, axes).transpose(0, 2, 1, 3)
 
 
-def distances(features: np.ndarray, known: dict[str, np.ndarray]) -> np.ndarray:
+def surface(images: np.ndarray) -> np.ndarray:
+    """Return float32 (N, 54) of uint8 N×H×W×3: colours, contrast, grain (lesions/predict/familiarity.py)."""
+    colours = images.astype(np.float32) @ OPPONENT
+    rows, columns = (side // CELLS for side in colours.shape[1:3])
+    cells = colours[:, : rows * CELLS, : columns * CELLS].reshape(-1, CELLS, rows, CELLS, columns, 3).mean(axis=(2, 4))
+    contrast, grain = colours.std(axis=(1, 2)), np.abs(np.diff(colours, axis=1)).mean(axis=(1, 2))
+    return np.concatenate([cells.reshape(len(cells), -1), np.log(contrast + 0.01), np.log(grain + 0.001)], axis=1)
+
+
+def distances(features: np.ndarray, images: np.ndarray, known: dict[str, np.ndarray]) -> np.ndarray:
     """Return float (N,): the Mahalanobis distance of features (N, F) along the components that training pictures vary
-    in, and of the norm that is left over, as lesions/predict/familiarity.py defines it."""
+    in, of the norm that is left over, and of the surface, as lesions/predict/familiarity.py defines it."""
     centred, axes = features.astype(float) - known["mean"], known["components"].astype(float)
     along = centred @ axes.T
     left = np.linalg.norm(centred - along @ axes, axis=1, keepdims=True)
-    off = np.concatenate([along, left], axis=1) - known["center"]
+    off = np.concatenate([along, left, surface(images)], axis=1) / known["scale"] - known["center"]
     return np.sqrt(np.einsum("nk,kl,nl->n", off, known["precision"].astype(float), off, optimize=True))
 
 
@@ -140,7 +151,7 @@ class Model:
             self.shares = np.array([calibration["shares"][name] for name in card["classes"]], float)
             self.threshold = float(card["familiarity"]["threshold"])
             with np.load(folder / "familiarity.npz", allow_pickle=False) as file:
-                self.known = {name: file[name] for name in ("mean", "components", "center", "precision")}
+                self.known = {name: file[name] for name in ("mean", "components", "scale", "center", "precision")}
             self.session = onnxruntime.InferenceSession(content["model.onnx"], options, ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's have no common base
             raise InputError(f"{folder}: cannot be opened ({error}); run python -m stages.export") from None
@@ -161,7 +172,7 @@ class Model:
         calibrated = softmax(logs / self.temperature + self.bias)
         balanced = calibrated / self.shares
         balanced /= balanced.sum(axis=1, keepdims=True)
-        far = distances(first["features"], self.known)
+        far = distances(first["features"], images, self.known)
         names = [self.names[i] for i in self.order]
         answers = []
         for row in range(len(images)):

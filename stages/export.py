@@ -6,7 +6,7 @@ Reads the block's state of the highest BMA in validation (of several runs, the f
 predictions; writes models/served/<name>/
   model.onnx        images uint8 N×H×W×3 -> logits N×C, features N×F and, where the network ends with global pooling and
                     one linear layer, maps N×C×h×w: class activation maps
-  familiarity.npz   how far a picture's features lie from those of the training images (lesions/predict/familiarity.py)
+  familiarity.npz   how far a picture lies from the training images (lesions/predict/familiarity.py)
   card.json         classes, size, licence, scores, calibration (fitted on validation), what it must not be used for
 Where the block has test-time augmentation, the card's `views` is 8 (4 for images that are not square): whoever serves
 the model takes the mean of the probabilities over the turned and mirrored views, as the scores do.
@@ -79,7 +79,7 @@ def main() -> None:
         features = {
             of: graph.outputs(served, images, index)[1] for of, index in (("train", learnt), ("val", rows["val"]))
         }
-        known = familiarity.fit(features["train"])
+        known = familiarity.fit(features["train"], images[learnt])
         known.save(folder / "familiarity.npz")
         truth, p, lesions = parts["test"]
         balanced = fitted.balanced(p)  # whose likeliest class is the answer
@@ -93,7 +93,7 @@ def main() -> None:
             "scored_on": "test" if len(rows["test"]) else "val", "confidence": card.CONFIDENCE,
             "scores": card.classified(truth, balanced, lesions), "confusion": card.confusion(truth, balanced, classes),
             "calibration": card.calibrated(fitted, classes, truth, p),
-            "familiarity": {"threshold": familiarity.threshold(known.distance(features["val"]))},
+            "familiarity": {"threshold": familiarity.threshold(known.distance(features["val"], images[rows["val"]]))},
             "not_for": card.NOT_FOR,
         })  # fmt: skip
 

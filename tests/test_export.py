@@ -26,6 +26,7 @@ from lesions.segment import unet
 from lesions.tools import release
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
+from serving import models
 from stages import export, export_unet
 from tests.conftest import ROOT
 
@@ -138,11 +139,16 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
     loop.prepare(COMPUTE, 0)
     size = (64, 64)
     of = served("torchvision", "resnet18", size)
-    known = familiarity.fit(graph.outputs(of, drawn(400, size))[1])
-    edge = familiarity.threshold(known.distance(graph.outputs(of, drawn(200, size, seed=1))[1]))
+
+    def distance(by, images):
+        return by.distance(graph.outputs(of, images)[1], images)
+
+    learnt = drawn(400, size)
+    known = familiarity.fit(graph.outputs(of, learnt)[1], learnt)
+    edge = familiarity.threshold(distance(known, drawn(200, size, seed=1)))
     known.save(tmp_path / "familiarity.npz")
     again = tmp_path / "again.npz"
-    familiarity.fit(graph.outputs(of, drawn(400, size))[1]).save(again)
+    familiarity.fit(graph.outputs(of, learnt)[1], learnt).save(again)
     assert again.read_bytes() == (tmp_path / "familiarity.npz").read_bytes()
     assert again.stat().st_size < 1_000_000
     loaded = familiarity.load(again)
@@ -150,19 +156,38 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
     noise = np.random.default_rng(0).integers(256, size=(4, *size, 3), dtype=np.uint8)
     flat = [np.full((1, *size, 3), value, np.uint8) for value in (0, 255)]
     others = np.concatenate([noise, *flat])
-    assert (loaded.distance(graph.outputs(of, others)[1]) > edge).all()
-    assert (loaded.distance(graph.outputs(of, drawn(200, size, seed=2))[1]) > edge).mean() < 0.05
+    assert (distance(loaded, others) > edge).all()
+    assert (distance(loaded, drawn(200, size, seed=2)) > edge).mean() < 0.05
+    features = graph.outputs(of, others)[1]
+    with np.load(again) as file:  # serving computes the same without lesions/
+        np.testing.assert_allclose(models.distances(features, others, dict(file)), loaded.distance(features, others))
 
 
 @pytest.mark.parametrize("count", [512, 4096])
 def test_familiarity_stays_small_for_wide_networks(tmp_path, count):
-    known = familiarity.fit(np.random.default_rng(0).normal(size=(300, count)).astype(np.float32))
+    known = familiarity.fit(np.random.default_rng(0).normal(size=(300, count)).astype(np.float32), drawn(300, (32, 32)))
     known.save(tmp_path / "f.npz")
     assert (tmp_path / "f.npz").stat().st_size < 1_000_000 and len(known.components) <= 128
 
 
+def test_a_picture_s_surface_is_its_colours_contrast_and_grain():
+    """A chart of four stripes: the cells' means are its colours, in opponent axes; nothing changes from row to row."""
+    stripes = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]], np.uint8)
+    found = familiarity.surface(np.broadcast_to(stripes.repeat(8, axis=0), (1, 32, 32, 3)))[0]
+    cells = found[:48].reshape(4, 4, 3)
+    lightness, red_green, yellow_blue = cells[2].T * 3 * 255
+    np.testing.assert_allclose(lightness, stripes.sum(axis=1, dtype=int), rtol=1e-4)
+    np.testing.assert_allclose(red_green, [255, -255, 0, 0], atol=0.1)
+    np.testing.assert_allclose(yellow_blue, [255, 255, -510, 0], atol=0.1)
+    np.testing.assert_allclose(np.exp(found[51:]), 0.001, rtol=1e-3)
+    assert (np.exp(found[48:51]) > 0.05).all()
+
+
 def test_familiarity_unpickles_nothing(tmp_path):
-    np.savez(tmp_path / "f.npz", **dict.fromkeys(("mean", "components", "center", "precision"), np.array([{}], object)))
+    np.savez(
+        tmp_path / "f.npz",
+        **dict.fromkeys(("mean", "components", "scale", "center", "precision"), np.array([{}], object)),
+    )
     with pytest.raises(InputError, match=r"f\.npz: not a familiarity\.npz"):
         familiarity.load(tmp_path / "f.npz")
 

@@ -57,11 +57,15 @@ def test_a_batch_answers_as_its_pictures_alone(served: Path) -> None:
 
 def test_distances_are_mahalanobis() -> None:
     rng = np.random.default_rng(0)
-    known = {"mean": np.ones(4), "components": np.eye(2, 4), "center": np.array([0, 0, 1.0]), "precision": np.eye(3)}
-    features = rng.normal(size=(6, 4))
-    left = np.linalg.norm(features[:, 2:] - 1, axis=1)
-    expected = np.sqrt(((features[:, :2] - 1) ** 2).sum(axis=1) + (left - 1) ** 2)
-    assert np.allclose(models.distances(features, known), expected)
+    count = 3 + models.surface(images(1)).shape[1]
+    known = {
+        "mean": np.ones(4), "components": np.eye(2, 4), "scale": np.full(count, 2.0), "center": np.full(count, 0.5),
+        "precision": np.eye(count),
+    }  # fmt: skip
+    features, pixels = rng.normal(size=(6, 4)), images(6)
+    left = np.linalg.norm(features[:, 2:] - 1, axis=1, keepdims=True)
+    at = np.concatenate([features[:, :2] - 1, left, models.surface(pixels)], axis=1)
+    assert np.allclose(models.distances(features, pixels, known), np.linalg.norm(at / 2 - 0.5, axis=1))
 
 
 def test_folders_that_cannot_be_served_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -67,8 +67,9 @@ def model(
         folder / "familiarity.npz",
         mean=np.zeros(FEATURES, np.float32),
         components=np.eye(2, FEATURES, dtype=np.float16),
-        center=np.zeros(3, np.float32),
-        precision=np.eye(3, dtype=np.float32),
+        scale=np.ones(3 + 54, np.float32),
+        center=np.zeros(3 + 54, np.float32),
+        precision=np.eye(3 + 54, dtype=np.float32),
     )
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     shares = {name: (i + 1) / sum(range(len(classes) + 1)) for i, name in enumerate(classes)}
