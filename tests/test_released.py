@@ -1,6 +1,8 @@
 """The models in released/: the very files that their cards name, with answers that stay what they were."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +52,20 @@ def test_a_released_classifier_knows_what_it_has_not_seen():
         known = familiarity.load(Path(folder / "familiarity.npz"))
         assert (known.distance(features, noise) > told["familiarity"]["threshold"]).all()
     assert len(RELEASED) == 2
+
+
+def test_a_release_is_fetched_by_its_tag(tmp_path):
+    """As docs/experiments.md says: an annotated tag of a commit, whose dvc.yaml lists the artifact."""
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org", "-C", str(tmp_path / "project")]
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in names:
+        if name.startswith((".dvc/", "released/", "dvc.yaml", "params.yaml")):
+            (tmp_path / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "project" / name)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "-a", "unet@v1.0.0", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    command = ["dvc", "artifacts", "get", "project", "unet", "-o", "unet"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "unet/card.json").read_bytes() == (ROOT / "released/unet/card.json").read_bytes()

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -99,6 +101,39 @@ def test_one_picture_beside_a_bulk(processes: Processes) -> None:
     one = api.post("/predict?model_id=quick", content=toy.picture()).json()["task_uuid"]
     wait(lambda: api.get(f"/from_task/{one}").status_code == 200)
     assert done(api, task) < 100
+
+
+def test_twenty_clients_at_once_get_an_answer_or_are_asked_to_come_back(processes: Processes) -> None:
+    """300 pictures in bulks and alone, against few places for uploads and a short queue; memory stays bounded."""
+    server, api = processes.api(uploads="4", queued_images="60")
+    worker = processes.start("serving.worker")
+    tasks: dict[str, int] = {}
+    refused: list[int] = []
+
+    def until_taken(path: str, images: int, **body: Any) -> None:
+        for _ in range(600):
+            answer = api.post(f"{path}?model_id=slow", **body)
+            if answer.status_code == 200:
+                tasks[answer.json()["task_uuid"]] = images
+                return
+            assert answer.status_code in (429, 503) and int(answer.headers["retry-after"]) > 0
+            refused.append(answer.status_code)
+            time.sleep(0.1)
+        raise AssertionError("never taken")
+
+    def visit(client: int) -> None:
+        files = [("files", (f"{i}.jpg", toy.picture(client + i))) for i in range(14)]
+        until_taken("/predict_bulk", 14, files=files)
+        until_taken("/predict", 1, content=toy.picture(client))
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(visit, range(20)))
+    assert sum(tasks.values()) == 300 and len(tasks) == 40 and set(refused) <= {429, 503} and refused
+    for task, images in tasks.items():
+        whole(api, task, images)
+    for process in (server, worker):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert int(status.split("VmHWM:")[1].split()[0]) < 600_000  # kB
 
 
 def test_a_worker_that_is_told_to_end_gives_back_what_it_took(processes: Processes) -> None:
