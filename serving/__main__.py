@@ -6,6 +6,7 @@ python -m serving [--port 8000] [--host 127.0.0.1]
 import argparse
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def main() -> None:
     stopped = threading.Event()
     working = threading.Thread(target=keep_working, args=(stopped,))
     working.start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the worker is ended, too
     try:
         serve(told, opened)
     finally:

@@ -5,14 +5,16 @@ uvicorn serving.app:app --workers 4 --no-access-log
 
 import asyncio
 import hmac
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from anyio import CancelScope, CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, Security
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -114,11 +116,11 @@ class Server:
                 await to_thread.run_sync(self.queue.tend)
 
 
-def shared(request: Request) -> Server:
+def shared(request: Request, given: Annotated[Any, Security(HTTPBearer(auto_error=False))]) -> Server:
     """Return what the end points share. Refuses a request without the token, where one is set."""
     server: Server = request.app.state.server
-    wanted, given = f"Bearer {server.settings.token}", request.headers.get("authorization", "")
-    if server.settings.token and not hmac.compare_digest(wanted.encode(), given.encode()):
+    token = given.credentials if given else ""
+    if server.settings.token and not hmac.compare_digest(server.settings.token.encode(), token.encode()):
         raise HTTPException(401, "a token is asked for", {"WWW-Authenticate": "Bearer"})
     return server
 
@@ -166,7 +168,8 @@ async def predict_bulk(request: Request, server: Shared, model_id: Name = "") ->
             count = await server.many(request, task, model)
             await to_thread.run_sync(server.queue.start, task)
         except BaseException:  # a client that goes away, too
-            server.queue.end(task, "cancelled")
+            with CancelScope(shield=True):
+                await to_thread.run_sync(server.queue.end, task, "cancelled")
             raise
     return BulkTask(task_uuid=task, num_images=count)
 
@@ -245,11 +248,7 @@ def build(told: Settings) -> FastAPI:
     app.state.server = server
     app.include_router(router)
     web.documentation(app)
-    page = HERE / "ui"
-    if (page / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=page, html=True), "page")
-    else:
-        app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    app.mount("/", StaticFiles(directory=HERE / "ui", html=True), "page")
     return app
 
 
@@ -257,5 +256,8 @@ def __getattr__(name: str) -> Any:
     """Build `app` when a server asks for it, not when this file is imported."""
     if name != "app":
         raise AttributeError(name)
-    found = globals()["app"] = build(settings.read())
+    try:
+        found = globals()["app"] = build(settings.read())
+    except settings.InputError as error:
+        sys.exit(f"error: {error}")
     return found

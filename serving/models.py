@@ -159,7 +159,8 @@ class Model:
         drawn = " (drawn sample)" if card.get("data", {}).get("sample") else ""
         self.metadata = {
             "origin": f"lesions{drawn}", "net_type": str(card.get("network", "")), "img_size": self.size[0],
-            "out_dim": len(self.names), "model": folder.name, "notice": NOTICE,
+            "out_dim": len(self.names), "model": folder.name, "digest": self.digest[:12],
+            "notice": NOTICE,
         }  # fmt: skip
 
     def predict(self, images: np.ndarray, seen: list[list[float]]) -> list[dict[str, Any]]:

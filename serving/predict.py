@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from serving import NOTICE, models, prepare, settings
 from serving.settings import InputError, Settings
-from serving.uploads import label
+from serving.uploads import printable
 from serving.worker import Shelf
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -51,7 +51,13 @@ def pictures(folder: Path) -> dict[str, Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise InputError(f"{folder}: no picture in it; expected {', '.join(SUFFIXES)}")
-    return {escaped(label(path.relative_to(folder).as_posix())): path for path in found}
+    names: dict[str, Path] = {}
+    for path in found:
+        name = escaped(printable(path.relative_to(folder).as_posix()))
+        if name in names:
+            raise InputError(f"{path}: the table would call it as {names[name]}; rename one of them")
+        names[name] = path
+    return names
 
 
 def begun(out: Path, header: list[str], model: str) -> set[str]:

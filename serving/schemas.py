@@ -32,6 +32,7 @@ class Metadata(BaseModel):
     img_size: int
     out_dim: int
     model: str
+    digest: str
     notice: str
 
 

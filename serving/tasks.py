@@ -7,8 +7,8 @@ when it comes, so that tasks advance side by side, and one picture never waits b
 
 import json
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,16 +271,8 @@ class Queue:
             c.execute(workers.delete().where(workers.c.seen < now - keep))
             idle = not c.execute(select(images.c.task).where(images.c.state.in_(BUSY)).limit(1)).first()
         if self.sqlite and idle:  # nor shall a picture stay in the log of what was written
-            with self._bare() as cursor:
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @contextmanager
-    def _bare(self) -> Iterator[Any]:
-        connection = self.engine.raw_connection()
-        try:
-            yield connection.cursor()
-        finally:
-            connection.close()
+            with closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def alive(self) -> bool:
         """Return whether the database answers and a worker was heard of within a lease."""

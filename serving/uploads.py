@@ -69,7 +69,11 @@ class Parts:
 
 def label(name: str) -> str:
     """Return a client's name as a label: on one line, of bounded length."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name)[:LONGEST] or "image"
+    return printable(name)[:LONGEST] or "image"
+
+
+def printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def declared(request: Request, limit: float) -> None:

@@ -1,26 +1,28 @@
 """Download: bring the official ISIC files to data/raw/<year>/, each proved sound and held to data/checksums.json.
 
-    python -m stages.download
+    python -m stages.download [--accept YEAR/FILE ...]
 
 `data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder laid
 out as <year>/<file>; `data.isic2020` says whether the files of 2020 are among them. Files are kept below .download/,
 and data/raw has links to them: a change of source and back fetches nothing. An interrupted download goes on where it
-stopped; an official archive put into data/raw by hand is proved and used; nothing is unpacked.
+stopped; an official archive put into data/raw by hand is proved and used; nothing is unpacked. A file that differs from
+its record is refused, in data/raw as in a folder that is the source; --accept takes it as it is now, and records it.
 """
 
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lesions.core import config
-from lesions.core.errors import InputError, run
+from lesions.core.errors import InputError, nearest, run
 from lesions.download import checksums, fetch, store
 from lesions.download.checksums import Checksum
-from lesions.download.config import RAW, STORE, refuse_own
+from lesions.download.config import RAW, STORE, refuse_links, refuse_own
 from lesions.download.servers import bases
 from lesions.isic.names import FILES_2020, TESTS, files
-from lesions.raw import zips
+from lesions.raw import tables, zips
 from lesions.raw.config import Data, Sample
 
 HEADS = ("image", "image_id", "image_name", "image_name_1", "ISIC_id")  # of the tables
@@ -36,15 +38,16 @@ def record_name(data: Data) -> str:
     return f"sample seed={data.sample.seed} images={data.sample.images} pairs={data.sample.pairs}"
 
 
+def accepting(file: str) -> str:
+    return f"accept the new one: python -m stages.download --accept {file}"
+
+
 def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksum | None) -> None:
     """Raise InputError unless `file` of `source`, now at `path`, equals its record or, without one, is sound."""
-    checksums.hold(f"{source}: {file}", found, recorded, "run again to fetch it anew")
+    checksums.hold(f"{source}: {file}", found, recorded, f"run again to fetch it anew, or {accepting(file)}")
     if file.endswith(".csv"):
-        with path.open(encoding="utf-8-sig", errors="replace") as table:
-            if table.readline(100).split(",")[0] not in HEADS:
-                raise InputError(
-                    f"{path}: expected a table whose first column is one of {', '.join(HEADS)}; check data.source"
-                )
+        if not set(tables.lines_of(path, HEADS)[0][1]) & set(HEADS):
+            raise InputError(f"{path}: expected a table with one of the columns {', '.join(HEADS)}; check data.source")
     elif recorded:
         zips.open_archive(path).close()
     else:
@@ -66,7 +69,7 @@ def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums
     for folder in STORE.glob("*"):
         if folder != mine and fetch.expected(folder / file, None) == found.sha256:
             return folder
-    checksums.hold(str(path), found, recorded, "move it elsewhere and run again")
+    checksums.hold(str(path), found, recorded, f"move it elsewhere and run again, or {accepting(file)}")
     if data.source == "sample" or file not in files(data.isic2020, data.tests):
         raise InputError(
             f"{path}: not a file of data.source {data.source}; {way_in(data, file)}move it elsewhere and run again"
@@ -118,11 +121,15 @@ def collect(source: str, wanted: tuple[str, ...], here: dict[str, Checksum]) -> 
     for file in sorted(wanted, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
         path = folder / file
         found[file] = have[file] or fetch.fetch([f"{base}/{file}" for base in places], path)
+        place = fetch.read_note(path).get("place", str(path))
         try:
             prove(path, source, file, found[file], recorded.get(file))
-        except InputError:
+        except InputError as error:
             fetch.discard(path)
-            raise
+            raise InputError(str(error).replace(str(path), place)) from None
+        if (now := fetch.seen(place)) and now != fetch.read_note(path).get("seen"):  # touched, or mended
+            checksums.hold(place, checksums.of(Path(place)), found[file], accepting(file))
+            fetch.write_note(path, seen=now)
     return found
 
 
@@ -156,6 +163,7 @@ def make(data: Data, wanted: tuple[str, ...]) -> dict[str, Checksum]:
 def download(data: Data) -> None:
     """Fill data/raw with links to the files of data.source in the store, fetching or drawing what is not there."""
     refuse_own(data.source)
+    refuse_links()
     source, wanted = record_name(data), files(data.isic2020, data.tests)
     found = make(data, wanted) if data.source == "sample" else {}
     here = settle(data)
@@ -165,9 +173,36 @@ def download(data: Data) -> None:
     print(f"{RAW}: {sum(entry.size for entry in found.values()) / 1e6:.1f} MB in {len(wanted)} files")
 
 
+def renew(data: Data, accepted: Sequence[str]) -> None:
+    """Prove and record `accepted` as they are now in data/raw or, where data/raw has them as recorded, at the source;
+    then download. Raises InputError, with the records as they were, for a file that is unsound or none of the source's.
+    """
+    source, wanted = record_name(data), files(data.isic2020, data.tests)
+    for file in accepted:
+        if data.source == "sample" or file not in wanted:
+            raise InputError(f"--accept {file}: not a file of data.source {data.source}{nearest(file, wanted)}")
+    forgotten = checksums.forget(source, accepted)
+    for file in accepted:
+        if (RAW / file).exists() and checksums.of(RAW / file) == forgotten.get(file):
+            (RAW / file).unlink()
+        fetch.discard(store.folder(source) / file)
+    try:
+        download(data)
+    except InputError:
+        checksums.record(source, forgotten)
+        raise
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    download(config.read("data", Data))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--accept", nargs="+", default=[], metavar="YEAR/FILE", help="files that were changed on purpose"
+    )
+    accepted, data = parser.parse_args().accept, config.read("data", Data)
+    if accepted:
+        renew(data, accepted)
+    else:
+        download(data)
 
 
 if __name__ == "__main__":

@@ -87,8 +87,15 @@ def find(table: pd.DataFrame, image_zips: dict[str, Path], mask_zip: Path | None
 
 
 def told(which: str, name: str, members: pd.Series, area: np.ndarray) -> None:
-    """Say on stderr which masks have no lesion (area 0) or nothing else (1): possible, but most likely a mistake."""
+    """Say on stderr which masks have no lesion (area 0) or nothing else (1): possible, but most likely a mistake.
+
+    Raises InputError where all are so.
+    """
     for what, found in (("no lesion", members[area == 0]), ("nothing but lesion", members[area == 1])):
+        if len(found) == len(members):
+            raise InputError(
+                f"{which}: {name}: all {len(found)} masks have {what}; expected 255 for lesion, 0 for the rest"
+            )
         if len(found):
             print(f"{which}: {name}: {len(found)} masks with {what}, {found.iloc[0]} the first", file=sys.stderr)
 
@@ -121,8 +128,8 @@ def main() -> None:
         for area in tqdm(ready, total=len(jobs), desc=args.set, unit="image"):
             for name, found in areas.items():
                 found.append(area[name])
-    for name, found in areas.items():
-        told(args.set, name, table["mask"], np.array(found))
+        for name, found in areas.items():
+            told(args.set, name, table["mask"], np.array(found))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from lesions.isic import metrics
 from lesions.isic.names import TESTS, Test
 from lesions.raw import photographs, tables
 from lesions.raw.config import Resize
-from lesions.raw.zips import PICTURES, members
+from lesions.raw.zips import PICTURES, masks, members
 from lesions.segment import unet
 from lesions.segment.config import Segment, Unet34
 from lesions.training import checkpoints, loop
@@ -45,12 +45,12 @@ Pair = tuple[str, np.ndarray, np.ndarray]  # name, uint8 H×W×3, uint8 H×W of 
 def pairs(test: str) -> Iterator[Pair]:
     """Yield name, photograph and true mask of a test set. Raises InputError unless each image has a mask."""
     archives = [RAW / file for file in TESTS[test]]
-    images, masks = members(archives[0], PICTURES), members(archives[1], (".png",))
-    tables.agree(archives[1], (name.removesuffix("_segmentation") for name in masks), images, "the images")
+    images, mask_of = members(archives[0], PICTURES), masks(archives[1])
+    tables.agree(archives[1], mask_of, images, "the images")
     with zipfile.ZipFile(archives[0]) as of_images, zipfile.ZipFile(archives[1]) as of_masks:
         for name, member in tqdm(images.items(), desc=test, unit="image"):
             image = photographs.decode(*photographs.read(of_images, member))
-            mask = photographs.read(of_masks, masks[f"{name}_segmentation"])
+            mask = photographs.read(of_masks, mask_of[name])
             yield name, image, photographs.decode_mask(*mask, image.shape[:2])
 
 

@@ -30,7 +30,7 @@ from lesions.isic import names as isic
 from lesions.isic import splits
 from lesions.raw import tables
 from lesions.raw.config import Sort
-from lesions.raw.zips import PICTURES, members
+from lesions.raw.zips import PICTURES, masks, members
 
 STUDY_D_FOLDS = 3
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
@@ -112,11 +112,11 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     makes study C's masks. Study D's folds are dealt among all pairs, whole lesions at a time.
     """
     images = members(raw / isic.IMAGES_2018, PICTURES)
-    masks = members(raw / isic.MASKS_2018, (".png",))
+    mask_of = masks(raw / isic.MASKS_2018)
     names = sorted(images)
-    tables.agree(raw / isic.MASKS_2018, (name.removesuffix("_segmentation") for name in masks), names, "the images")
+    tables.agree(raw / isic.MASKS_2018, mask_of, names, "the images")
     part = dict(zip(ids(classified), classified["cv0"], strict=True))
-    pairs = pd.DataFrame({"image": names, "mask": [f"{name}_segmentation" for name in names]})
+    pairs = pd.DataFrame({"image": names, "mask": [Path(mask_of[name]).stem for name in names]})
     pairs["split"] = ids(pairs).map(part).replace("", None)
     alone = pairs["split"].isna()
     test = 1 / sort.folds

@@ -28,7 +28,9 @@ def download(name: str, source: str, mirror: str | None = None) -> None:
     found = found or fetch.fetch([place], path)
     try:
         weights.verify(source, file, found.sha256, path)
-        checksums.hold(source, found, recorded, "run again")
+        checksums.hold(
+            source, found, recorded, "run again, or delete the record there if the publisher changed the file"
+        )
     except InputError:
         fetch.discard(path)
         raise

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import yaml
 
 from lesions.pictures.config import ColorCorrect
@@ -88,7 +89,15 @@ def test_a_folder_is_counted(raw):
 def test_nothing_is_wrong_with_the_sample_and_a_folder_that_lacks_archives_is_named(tmp_path):
     shutil.copy(ROOT / "requirements.in", tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    told = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    for command in (["init", "-q"], ["config", "user.name", "me"], ["config", "user.email", "me@example.org"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    told = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": str(ROOT), "PATH": path},
+        "capture_output": True,
+        "text": True,
+    }
     done = subprocess.run([sys.executable, "-m", "lesions.tools.doctor"], **told)
     assert done.returncode == 0 and done.stdout.endswith("nothing is wrong\n"), done.stderr
     chosen(tmp_path, {"data": {"source": "/nonexistent"}})
@@ -122,5 +131,40 @@ def test_it_says_all_that_is_wrong_and_fails(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
     wrong = [line for line in done.stderr.splitlines() if line.startswith("wrong: ")]
-    assert [line.split(":")[1].strip() for line in wrong] == ["torch", "git", "params.yaml"]
-    assert done.stdout.endswith("3 to mend\n")
+    assert [line.split(":")[1].strip() for line in wrong] == ["torch", "git", "python", "params.yaml"]
+    assert done.stdout.endswith("4 to mend\n")
+
+
+def test_git(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for key in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(key, "/dev/null")
+    monkeypatch.setenv("EMAIL", "")
+    assert "no repository here" in doctor.git()[0]
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "config", "user.useConfigOnly", "true"], check=True)
+    assert "nobody to commit as" in doctor.git()[0]
+    subprocess.run(["git", "config", "user.name", "me"], check=True)
+    subprocess.run(["git", "config", "user.email", "me@example.org"], check=True)
+    assert doctor.git() == []
+    (tmp_path / "lesions").mkdir()
+    (tmp_path / "lesions/a.py").write_bytes(b"x = 1\r\n")
+    subprocess.run(["git", "add", "."], check=True)
+    assert "line ends of Windows" in doctor.git()[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_repository_of_another_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    subprocess.run(["git", "init", "-q"], check=True)
+    os.chown(tmp_path, 65534, 65534)
+    os.chown(tmp_path / ".git", 65534, 65534)
+    assert "safe.directory" in doctor.git()[0]
+
+
+def test_another_python_than_the_stages_would_call(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert doctor.interpreter() == []
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not found, but the environment is" in doctor.interpreter()[0]

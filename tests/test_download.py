@@ -40,7 +40,7 @@ from lesions.isic.names import (
     TRUTH_2019,
     TRUTH_2020,
 )
-from lesions.raw import zips
+from lesions.raw import tables, zips
 from lesions.raw.config import Data, Sample
 from lesions.sample import writing
 from lesions.tools import check
@@ -178,6 +178,11 @@ OUT, RECORDS = Path("data/raw"), Path("data/checksums.json")
 def run_stage(source: str, isic2020: bool = False) -> None:
     data = Data(source=source, isic2020=isic2020, sample=Sample(seed=0, images=640, pairs=160))
     download.download(data)
+
+
+def renew(source: str, file: str) -> None:
+    """As python -m stages.download --accept `file`."""
+    download.renew(Data(source=source, isic2020=False, sample=Sample(seed=0, images=640, pairs=160)), [file])
 
 
 def there() -> dict[str, bytes]:
@@ -429,7 +434,7 @@ def test_links_put_there_by_hand_stay_links(serve, tmp_path):
         (Path(IMAGES_2019).name, b"x", rf"put it at data/raw/{IMAGES_2019}, or move it elsewhere"),
         (DUPLICATES_2020, b"x", "set data.isic2020 to true to use it, or move it elsewhere"),
         (IMAGES_2019, b"x", rf"data/raw/{IMAGES_2019}: not a whole zip"),
-        (TRUTH_2019, b"<html>", rf"data/raw/{TRUTH_2019}: expected a table whose first column"),
+        (TRUTH_2019, b"<html>", rf"data/raw/{TRUTH_2019}: expected a table with one of"),
     ],
 )
 def test_any_other_file_is_refused_and_stays(serve, file, content, message):
@@ -640,21 +645,117 @@ def test_an_altered_archive_is_held_to_the_record(serve):
         shutil.rmtree(folder)
     server.files.update(official(seed=1))
     hashes = [hashlib.sha256(official(seed)[IMAGES_2019]).hexdigest() for seed in (1, 0)]
-    with pytest.raises(InputError, match=rf"{IMAGES_2019}.*{hashes[0]}.*{hashes[1]}.*delete the record"):
+    with pytest.raises(InputError, match=rf"{IMAGES_2019}.*{hashes[0]}.*{hashes[1]}.*--accept {IMAGES_2019}"):
         run_stage(server.url)
     assert_nothing_out()
     assert RECORDS.read_bytes() == before
-    records = json.loads(before)
-    del records[server.url][IMAGES_2019]
-    RECORDS.write_text(json.dumps(records))
-    run_stage(server.url)
+    renew(server.url, IMAGES_2019)
     assert there() == official(seed=1)
     assert json.loads(RECORDS.read_text())[server.url][IMAGES_2019]["sha256"] == hashes[0]
 
 
+MENDED = {TRUTH_2019: b"image,MEL,NV\nISIC_0000000,1.0,0.0\n"}
+
+
+def test_a_file_that_was_mended_in_its_folder_is_named_and_taken_when_accepted(tmp_path):
+    source = lay_out(tmp_path / "mine", official())
+    run_stage(str(source))
+    (source / IMAGES_2019).touch()  # another date is no other file
+    run_stage(str(source))
+    lay_out(source, MENDED)
+    with pytest.raises(
+        InputError, match=rf"mine/{TRUTH_2019}: sha256 .* python -m stages\.download --accept {TRUTH_2019}"
+    ):
+        run_stage(str(source))
+    assert there() == official()
+    renew(str(source), TRUTH_2019)
+    assert there() == official() | MENDED
+    run_stage(str(source))
+    assert json.loads(RECORDS.read_text())[str(source)][TRUTH_2019]["size"] == len(MENDED[TRUTH_2019])
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_file_that_was_mended_in_data_raw_is_taken_when_accepted(serve, in_place):
+    server = serve(official())
+    run_stage(server.url)
+    (OUT / TRUTH_2019).chmod(0o644)
+    if not in_place:
+        (OUT / TRUTH_2019).unlink()
+    lay_out(OUT, MENDED)
+    with pytest.raises(InputError, match=rf"data/raw/{TRUTH_2019}: .* move it elsewhere and run again, or accept"):
+        run_stage(server.url)
+    renew(server.url, TRUTH_2019)
+    run_stage(server.url)
+    assert there() == official() | MENDED and len(server.requests(TRUTH_2019)) == 1
+
+
+def test_what_is_unsound_is_not_accepted_and_keeps_its_record(tmp_path):
+    source = lay_out(tmp_path / "mine", official())
+    run_stage(str(source))
+    before = json.loads(RECORDS.read_text())
+    lay_out(source, {IMAGES_2019: b"PK"})
+    with pytest.raises(InputError, match=f"{source / IMAGES_2019}: not a whole zip"):
+        renew(str(source), IMAGES_2019)
+    assert json.loads(RECORDS.read_text()) == before
+    done = cli("stages.download", "--accept", "2019/ISIC_2019_Trainin_Metadata.csv", source=str(source))
+    assert done.returncode == 1 and METADATA_2019 in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b'"image","MEL"\n"ISIC_0","1.0"\n',
+        b",image\n0,ISIC_0\n",
+        b"Unnamed: 0,image\n0,ISIC_0\n",
+        b"\xef\xbb\xbf\r\n\r\nMEL, image\n1,ISIC_0\n",
+    ],
+)
+def test_a_table_whose_header_the_stage_sort_can_read_is_taken(serve, table):
+    run_stage(serve(official() | {TRUTH_2019: table}).url)
+    assert there()[TRUTH_2019] == table and len(tables.read_csv(OUT / TRUTH_2019, ("image",))) == 1
+
+
+def test_a_zip_that_lies_there_unpacked_is_read(tmp_path):
+    files = official()
+    folder = lay_out(tmp_path / "mine", {name: of for name, of in files.items() if name != MASKS_2018})
+    unpacked = (folder / MASKS_2018).with_suffix("")
+    lay_out(
+        unpacked,
+        {"b_segmentation.png": b"\x89PNG", "sub/a_segmentation.png": b"x" * 99, ".DS_Store": b"", "sub/._a.png": b""},
+    )
+    run_stage(str(folder))
+    members = zips.masks(OUT / MASKS_2018)
+    assert members == {"a": f"{unpacked.name}/sub/a_segmentation.png", "b": f"{unpacked.name}/b_segmentation.png"}
+    first = there()
+    shutil.rmtree(".download")
+    shutil.rmtree(OUT)
+    run_stage(str(folder))
+    assert there() == first
+
+
+@pytest.mark.parametrize("link", ["data", "data/raw"])
+def test_a_link_in_place_of_a_folder_of_ours_is_named_before_anything_is_fetched(serve, tmp_path, link):
+    server = serve(official())
+    (tmp_path / "large/raw").mkdir(parents=True)
+    Path(link).parent.mkdir(exist_ok=True)
+    Path(link).symlink_to(tmp_path / "large")
+    with pytest.raises(InputError, match=rf"{link}: a link; .* dvc config cache\.type symlink"):
+        run_stage(server.url)
+    assert not server.log
+
+
+@pytest.mark.parametrize(
+    "source", ["https://me:secret@host/x", "http://secret@host", "https://host/x?key=secret", "s3://me:secret@bucket/x"]
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(source):
+    done = cli("stages.check", source=source)
+    assert done.returncode == 1 and "~/.netrc" in done.stderr and "secret" not in done.stderr + done.stdout
+    assert done.stderr.count("\n") == 1 and not Path("data/chosen.json").exists()
+
+
 def test_a_page_instead_of_a_table_is_refused(serve):
     for file in (METADATA_2019, TRUTH_2017["validation"], TRUTH_2020, DUPLICATES_2020):
-        with pytest.raises(InputError, match=rf"{file}: expected a table whose first column is one of image, image_id"):
+        with pytest.raises(InputError, match=rf"{file}: expected a table with one of the columns image, image_id"):
             run_stage(serve({**official(), **of_2020(), file: b"<html>Please log in</html>"}).url, isic2020=True)
 
 
@@ -723,6 +824,33 @@ def test_a_bad_member_stops_the_download(serve):
     with pytest.raises(InputError, match="leaves its folder"):
         run_stage(serve({**official(), IMAGES_2018: bad}).url)
     assert_nothing_out()
+
+
+def test_what_operating_systems_strew_in_archives_is_passed_over():
+    litter = (
+        "ISIC/._a.jpg",
+        "._ISIC",
+        ".DS_Store",
+        "Thumbs.db",
+        "ISIC/desktop.ini",
+        "__MACOSX/ISIC/._a.jpg",
+        "ISIC/Thumbs.db",
+    )
+    with zipfile.ZipFile("ISIC.zip", "w") as file:
+        for name in ("ISIC/a.jpg", *litter):
+            file.writestr(name, b"\xff\xd8")
+    assert zips.members(Path("ISIC.zip"), zips.PICTURES) == {"a": "ISIC/a.jpg"}
+
+
+@pytest.mark.parametrize("end", ["", "_segmentation", "_Segmentation", "_mask", "_MASK"])
+def test_a_mask_has_its_images_name_with_or_without_an_end(end):
+    with zipfile.ZipFile("m.zip", "w") as file:
+        file.writestr(f"m/ISIC_1{end}.png", b"x")
+    assert zips.masks(Path("m.zip")) == {"ISIC_1": f"m/ISIC_1{end}.png"}
+    with zipfile.ZipFile("m.zip", "a") as file:
+        file.writestr("m/ISIC_1_Mask.png", b"x")
+    with pytest.raises(InputError, match=r"m\.zip: .* are of one image"):
+        zips.masks(Path("m.zip"))
 
 
 def test_members_are_images_by_name():

@@ -286,6 +286,29 @@ def test_a_mask_of_zeros_and_ones_is_refused(lesion):
         photographs.decode_mask(png(np.full((16, 16), lesion, np.uint8)), "m.png", (16, 16))
 
 
+@pytest.mark.parametrize("lesion", [1, 255])
+def test_a_mask_of_sixteen_bits_with_the_levels_of_eight_is_refused(lesion):
+    """Its upper eight bits are empty, as a mask without lesion would be."""
+    mask = np.zeros((16, 16), np.uint16)
+    assert not photographs.decode_mask(png(mask), "m.png", (16, 16)).any()
+    mask[4:8] = lesion
+    with pytest.raises(InputError, match=rf"m\.png: 16 bits a pixel, but no level above {lesion}; save it with 8 bits"):
+        photographs.decode_mask(png(mask), "m.png", (16, 16))
+    assert (
+        photographs.decode_mask(png(np.where(mask > 0, 65535, 0).astype(np.uint16)), "m.png", (16, 16)) == 255
+    ).sum() == 64
+
+
+@pytest.mark.parametrize(("level", "what"), [(0, "no lesion"), (255, "nothing but lesion")])
+def test_masks_that_are_all_alike_are_an_error_that_leaves_nothing(monkeypatch, tmp_path, raw, level, what):
+    names = ["ISIC_0000001", "ISIC_0000002"]
+    write_zip(raw / isic.IMAGES_2018, {f"{name}.jpg": jpeg(np.random.default_rng(0)) for name in names})
+    write_zip(raw / isic.MASKS_2018, {f"{name}.png": png(np.full((48, 64), level, np.uint8)) for name in names})
+    with pytest.raises(InputError, match=f"isic2018: .*_masks: all 2 masks have {what}"):
+        run_resize(monkeypatch, tmp_path, raw, "isic2018", pd.DataFrame({"image": names, "mask": names}))
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def test_masks_without_lesion_or_with_nothing_else_are_told(monkeypatch, tmp_path, raw, capsys):
     names = ["ISIC_0000001", "ISIC_0000002", "ISIC_0000003"]
     rng, levels = np.random.default_rng(0), (0, 255, [[0, 255]])

@@ -10,6 +10,7 @@ from lesions.core.errors import InputError
 from lesions.isic import names as isic
 from lesions.raw import tables
 from lesions.raw.config import Sort
+from lesions.raw.zips import PICTURES, members
 from stages import sort
 from tests.conftest import jpeg, write_zip
 
@@ -329,6 +330,23 @@ def test_a_lesion_id_that_means_none_is_named(raw, blank):
     edit(raw / isic.METADATA_2019, line_changed(96, lambda line: line.replace(",,,,", f",,,{blank},")))
     with pytest.raises(InputError, match=rf"line 96: lesion_id {blank}; expected an id, or nothing"):
         sorted_all(raw)
+
+
+@pytest.mark.parametrize("blank", ["NaN", "NA", "null"])
+def test_a_lesion_id_of_2020_that_means_none_is_named(raw, blank):
+    edit(raw / isic.TRUTH_2020, lambda t: t.replace("IL_1_0", blank))
+    table = sort.sort_2019(raw, SORT)
+    with pytest.raises(InputError, match=rf"line 3: lesion_id {blank}; expected an id, or nothing"):
+        sort.sort_merged(raw, table, sort.sort_2017(raw, table), SORT, isic2020=True)
+
+
+@pytest.mark.parametrize("end", ["", "_Segmentation", "_mask"])
+def test_masks_of_other_names_are_found(raw, end):
+    names = sorted(members(raw / isic.IMAGES_2018, PICTURES))
+    write_zip(raw / isic.MASKS_2018, {f"{name}{end}.png": b"x" for name in names})
+    table = sort.sort_2019(raw, SORT)
+    pairs = sort.sort_2018(raw, table, sort.sort_2017(raw, table), SORT)
+    assert (pairs["mask"] == pairs["image"] + end).all()
 
 
 def test_a_lesion_with_two_labels_is_named(raw):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from lesions.core.errors import FULL, InputError
 
 CHUNK = 1 << 20  # bytes read at a time
+LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating systems'; .dvcignore names the same
 
 
 def no_room(path: Path, error: OSError) -> Exception:

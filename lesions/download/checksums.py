@@ -5,6 +5,8 @@ The file is committed: {source: {"<year>/<file>": {"sha256": "...", "size": byte
 
 import fcntl
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -42,22 +44,40 @@ def read(path: Path = RECORDS) -> Records:
         raise InputError(f"{error}; restore it with git checkout {path}, or delete this record") from None
 
 
-def record(source: str, found: dict[str, Checksum]) -> None:
-    """Record those of `found` that have no record yet, keys sorted, under a lock: stages may run side by side."""
+@contextmanager
+def locked() -> Iterator[Records]:
+    """Yield all records under a lock: stages may run side by side."""
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(RECORDS.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        records = read()
+        yield read()
+    finally:
+        os.close(folder)
+
+
+def write(records: Records) -> None:
+    """Write all records, keys sorted."""
+    write_json(RECORDS, {s: {f: records[s][f].model_dump() for f in sorted(records[s])} for s in sorted(records)})
+
+
+def record(source: str, found: dict[str, Checksum]) -> None:
+    """Record those of `found` that have no record yet."""
+    with locked() as records:
         recorded = records.setdefault(source, {})
         if new := {file: found[file] for file in found if file not in recorded}:
             recorded |= new
-            write_json(
-                RECORDS, {s: {f: records[s][f].model_dump() for f in sorted(records[s])} for s in sorted(records)}
-            )
+            write(records)
             print(f"{RECORDS}: recorded {len(new)} files of {source}; commit it, it is held to from now")
-    finally:
-        os.close(folder)
+
+
+def forget(source: str, files: Iterable[str]) -> dict[str, Checksum]:
+    """Take the records of `files` out; return them."""
+    with locked() as records:
+        of_source = records.get(source, {})
+        gone = {file: of_source.pop(file) for file in files if file in of_source}
+        write(records)
+    return gone
 
 
 def hold(what: str, found: Checksum, recorded: Checksum | None, remedy: str) -> None:
@@ -65,5 +85,5 @@ def hold(what: str, found: Checksum, recorded: Checksum | None, remedy: str) -> 
     if recorded not in (None, found):
         raise InputError(
             f"{what}: sha256 {found.sha256} ({found.size} bytes), but {RECORDS} records {recorded.sha256} "
-            f"({recorded.size} bytes); {remedy}, or delete the record there if the publisher changed the file"
+            f"({recorded.size} bytes); {remedy}"
         )

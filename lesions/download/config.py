@@ -16,6 +16,16 @@ RAW = Path("data/raw")
 STORE = Path(os.path.relpath(os.environ.get("DVC_ROOT", "."))) / ".download"  # also of `dvc exp run --temp`
 
 
+def refuse_links() -> None:
+    """Raise InputError if data or data/raw is a link: DVC replaces outputs, and would lose its way."""
+    for folder in (RAW, *RAW.parents[:-1]):
+        if folder.is_symlink():
+            raise InputError(
+                f"{folder}: a link; stages replace what lies there. To use a larger disk make it a folder, link "
+                f"{STORE} and .dvc/cache to that disk, and say dvc config cache.type symlink"
+            )
+
+
 def refuse_own(source: str) -> None:
     """Raise InputError if data.source is a folder that the stage download fills, or lies in or around one."""
     folder = Path(source).expanduser().resolve()

@@ -7,6 +7,7 @@ size, and the part becomes `<file>` when it is complete.
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ import requests
 from tqdm import tqdm
 
 from lesions.core.errors import InputError
-from lesions.core.files import CHUNK, read_json, write_json
+from lesions.core.files import CHUNK, LITTER, read_json, write_json
 from lesions.download import checksums
 from lesions.download.checksums import Checksum
 
@@ -75,8 +76,30 @@ def _bar(name: str, total: int | None, done: int = 0) -> tqdm:
     return tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True)
 
 
+def unpacked(path: Path) -> Path:
+    """Return the folder beside the zip `path` that its members lie in once it is unpacked."""
+    return path.with_suffix("") if path.suffix == ".zip" else path
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Write the files of an unpacked archive as one again, stored and dated 1980: the same bytes each time."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not LITTER.fullmatch(path.name))
+    total = sum(path.stat().st_size for path in files)
+    _require_space(target.parent, total)
+    with zipfile.ZipFile(target, "w") as archive, _bar(folder.name, total) as bar:
+        for path in files:
+            entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}")
+            archive.writestr(entry, path.read_bytes())
+            bar.update(path.stat().st_size)
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file; if the file system can, `target` shares its bytes until one of the two is changed."""
+    """Copy a file; if the file system can, `target` shares its bytes until one of the two is changed.
+
+    Where a zip is asked for and it lies there unpacked, it is packed.
+    """
+    if not source.exists() and unpacked(source).is_dir():
+        return _pack(unpacked(source), target)
     try:
         file = source.open("rb")
     except OSError as error:
@@ -170,6 +193,14 @@ def _download(url: str, path: Path) -> None:
         sleep(wait)
 
 
+def seen(place: str) -> list[int] | None:
+    """Return size and time of change of a local file, by which another version of it is known; None for a URL."""
+    if is_url(place) or not Path(place).is_file():
+        return None
+    status = Path(place).stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 def expected(path: Path, recorded: Checksum | None) -> str | None:
     """Return the sha256 that the file at `path` has by its record or, without one, by its note."""
     return recorded.sha256 if recorded else read_note(path).get("sha256")
@@ -201,7 +232,7 @@ def fetch(places: Sequence[str], path: Path) -> Checksum:
             reasons.append(f"{place}: {error}")
             continue
         found = checksums.of(_part(path))
-        write_note(path, sha256=found.sha256)
+        write_note(path, sha256=found.sha256, place=place, seen=seen(place))
         _part(path).replace(path)
         return found
     raise InputError(f"{'; '.join(reasons)}; check the address and the network and run again: what came is kept")

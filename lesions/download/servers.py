@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lesions.core.errors import InputError
-from lesions.download.fetch import is_url
+from lesions.download.fetch import is_url, unpacked
 from lesions.isic.names import FILES_2020
 
 OFFICIAL = (
@@ -22,7 +22,7 @@ def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     if not folder.is_dir():
         raise InputError(f"params.yaml: data.source: {source!r} is not sample, isic, an http(s) URL or a folder's path")
     for file in wanted:  # before gigabytes are copied
-        if not (folder / file).is_file():
+        if not (folder / file).is_file() and not unpacked(folder / file).is_dir():
             way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
             raise InputError(
                 f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"

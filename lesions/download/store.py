@@ -9,9 +9,8 @@ import shutil
 from pathlib import Path
 
 from lesions.core.errors import InputError
+from lesions.core.files import LITTER
 from lesions.download.config import RAW, STORE
-
-LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating systems'; .dvcignore names the same
 
 
 def folder(source: str) -> Path:

@@ -66,9 +66,15 @@ def decode(content: bytes, name: str) -> np.ndarray:
         raise InputError(
             f"{name}: not a readable image ({reason}); expected a whole JPEG or PNG: fetch it again"
         ) from None
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8))
-    return np.array(image.convert("RGB"))  # a copy that can be written, as torch wants it
+    if image.mode.startswith("I"):  # 16 bits; of colour Pillow has taken the upper eight already
+        levels = np.asarray(image, dtype=np.int64)
+        if 0 < levels.max() < 256:
+            raise InputError(f"{name}: 16 bits a pixel, but no level above {levels.max()}; save it with 8 bits")
+        image = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8))
+    pixels = np.array(image.convert("RGB"))  # a copy that can be written, as torch wants it
+    if content[24:25] == b"\x10" and content[1:4] == b"PNG" and image.mode.startswith("RGB") and not pixels.any():
+        raise InputError(f"{name}: colour of 16 bits a channel, black in its upper eight; save it with 8 bits")
+    return pixels
 
 
 def luma(image: np.ndarray) -> np.ndarray:

@@ -32,11 +32,10 @@ def content(path: Path) -> bytes:
         return archive.read(found[path.stem])
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the named columns of a CSV as strings, indexed by line; other columns, a BOM and blank lines are ignored.
+def lines_of(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Return line number and stripped fields of each line of a CSV that is not blank, the header first, without a BOM.
 
-    The first column has the images' names, with or without .jpg; the result calls it image. A blank field is ''. Raises
-    InputError for a line with more or fewer fields than the header, and a column that stands twice.
+    Raises InputError, which names the expected `columns`, for anything else than a CSV in UTF-8.
     """
     try:
         reader = csv.reader(io.StringIO(content(Path(path)).decode("utf-8-sig"), newline=""), strict=True)
@@ -48,6 +47,16 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     lines = [(line, fields) for line, fields in lines if len(fields) > 1 or any(fields)]  # no blank ones
     if not lines:
         raise InputError(f"{path}: not a CSV: no line in it; expected {', '.join(columns)}")
+    return lines
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the named columns of a CSV as strings, indexed by line; other columns, a BOM and blank lines are ignored.
+
+    The first column has the images' names, with or without .jpg; the result calls it image. A blank field is ''. Raises
+    InputError for a line with more or fewer fields than the header, and a column that stands twice.
+    """
+    lines = lines_of(path, columns)
     header = [PAIRED.get(name, name) for name in lines.pop(0)[1]]
     for name in columns:
         if header.count(name) != 1:
@@ -94,13 +103,20 @@ def read_labels(path: Path, columns: Sequence[str] = TRUTH_COLUMNS) -> pd.DataFr
     return pd.DataFrame({"image": table["image"], "label": scores.idxmax(axis=1)})
 
 
+def lesion_ids(path: Path, table: pd.DataFrame) -> pd.Series:
+    """Return the lesion of each row of `table`, read from `path`; an image without lesion_id is a lesion of its own.
+
+    Raises InputError for what other programs write for a blank: it would be one large lesion.
+    """
+    for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
+        raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
+    return table["lesion_id"].where(table["lesion_id"] != "", table["image"].map(canonical))
+
+
 def read_lesions(path: Path) -> pd.DataFrame:
     """Read 2019's metadata as columns image, lesion; an image without lesion_id is a lesion of its own."""
     table = read_csv(path, METADATA_COLUMNS)
-    for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
-        raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
-    ids = table["image"].map(canonical)
-    lesion = table["lesion_id"].where(table["lesion_id"] != "", ids)
+    ids, lesion = table["image"].map(canonical), lesion_ids(path, table)
     of_image = dict(zip(ids, lesion, strict=True))
     for twin, first in TWINS.items():
         if twin in of_image and first in of_image:
@@ -167,7 +183,7 @@ def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFr
     """
     table = read_csv(truth, TRUTH_2020_COLUMNS)
     agree(truth, table["image"], images, "the archive")
-    table["lesion"] = table["lesion_id"].where(table["lesion_id"] != "", table["image"])
+    table["lesion"] = lesion_ids(truth, table)
     table["label"] = table["diagnosis"].map(DIAGNOSES)
     second = read_rows(duplicates, ("image_name_2", "image_name_1"))["image"]
     table = table[table["label"].notna() & ~table["image"].isin(second)]

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from lesions.core.errors import InputError
+from lesions.core.files import LITTER
 from lesions.isic.names import FOLDERS
 
 CHUNK = 1 << 20
@@ -20,6 +21,7 @@ LARGEST = 1 << 28  # bytes of a member, packed or not, as it is read into memory
 RATIO, SLACK = 20, 1 << 24  # a sound archive of photographs unpacks to hardly more than its size
 TEXTS = ("LICENSE.txt", "ATTRIBUTION.txt")
 PICTURES = (".jpg", ".jpeg", ".png")
+OF_MASKS = re.compile(r"_(segmentation|mask)$", re.IGNORECASE)  # at the end of a mask's name, or nothing
 BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error)
 
 
@@ -37,7 +39,7 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
         return f"is packed by method {member.compress_type}; expected stored or deflated"
     if (largest := max(member.file_size, member.compress_size)) > LARGEST:
         return f"has {largest / 1e6:.0f} MB, more than any photograph"
-    if not parts or parts[0] not in (*folders, *TEXTS, "__MACOSX"):
+    if not parts or not (parts[0] in (*folders, *TEXTS, "__MACOSX") or LITTER.fullmatch(parts[0])):
         return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None
 
@@ -83,15 +85,15 @@ def verify(path: Path) -> None:
 def members(path: Path, suffixes: Collection[str]) -> dict[str, str]:
     """Return {file name without extension: member name}, sorted, of the members that have one of `suffixes`.
 
-    Folders, licence texts and ISIC 2017's superpixel images are left out. Raises InputError if two members share a
-    name, or if there is none.
+    Folders, licence texts, operating systems' litter and ISIC 2017's superpixel images are left out. Raises InputError
+    if two members share a name, or if there is none.
     """
     found: dict[str, str] = {}
     with open_archive(path) as archive:
         for name in archive.namelist():
             file = PurePosixPath(name)
             skipped = name.endswith("/") or file.parts[0] == "__MACOSX" or file.stem.endswith("_superpixels")
-            if skipped or file.suffix.lower() not in suffixes or file.name in TEXTS:
+            if skipped or LITTER.fullmatch(file.name) or file.suffix.lower() not in suffixes or file.name in TEXTS:
                 continue
             if file.stem in found:
                 raise InputError(f"{path}: {found[file.stem]!r} and {name!r} have one name; expected one file an image")
@@ -99,3 +101,15 @@ def members(path: Path, suffixes: Collection[str]) -> dict[str, str]:
     if not found:
         raise InputError(f"{path}: no {' or '.join(suffixes)} file in it; expected the official archive of this name")
     return dict(sorted(found.items()))
+
+
+def masks(path: Path) -> dict[str, str]:
+    """Return {image: member name} of the PNGs at `path`: a mask has its image's name, with _segmentation, _mask or
+    nothing behind it. Raises InputError if two are of one image."""
+    found: dict[str, str] = {}
+    for stem, member in members(path, (".png",)).items():
+        image = OF_MASKS.sub("", stem)
+        if image in found:
+            raise InputError(f"{path}: {found[image]!r} and {member!r} are of one image; expected one mask an image")
+        found[image] = member
+    return found

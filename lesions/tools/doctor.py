@@ -2,20 +2,21 @@
 
     python -m lesions.tools.doctor
 
-Looks at Python, the versions that requirements.in pins, git, params.yaml, the GPU of each framework, the room on the
-disk for what params.yaml asks for, and downloads that were cut off. Exit code 1 if something stands in the way.
+Looks at Python, the versions that requirements.in pins, git, links, params.yaml, the GPU of each framework, the room on
+the disk for what params.yaml asks for, and downloads that were cut off. Exit code 1 if something stands in the way.
 """
 
 import argparse
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from lesions.core.errors import InputError, run
-from lesions.download.config import STORE
+from lesions.download.config import STORE, refuse_links
 from lesions.download.servers import bases
 from lesions.isic import names as isic
 from lesions.tools import check, sizes
@@ -38,6 +39,37 @@ def packages(requirements: str) -> list[str]:
         if have.partition("+")[0] != wanted:  # 2.15.0+cu130 is 2.15.0
             found.append(f"{name}: {have} is installed, {wanted} is pinned; pip install -r requirements.txt")
     return found
+
+
+def git() -> list[str]:
+    """Say what keeps git, and DVC with it, from working here."""
+    if shutil.which("git") is None:
+        return ["git: not found; DVC needs it"]
+    done = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], capture_output=True, text=True)
+    if "dubious ownership" in done.stderr:
+        return [f"git: another user owns {Path.cwd()}; git config --global --add safe.directory {Path.cwd()}"]
+    if done.returncode:
+        return ["git: no repository here (a zip from the web has none), and DVC needs one; git init && git add . && "
+                "git commit -m start, or clone instead"]  # fmt: skip
+    found = []
+    if subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], capture_output=True).returncode:
+        found.append(
+            "git: nobody to commit as, which dvc exp run does; git config --global user.name NAME, and user.email"
+        )
+    index = subprocess.run(["git", "ls-files", "--eol", "lesions"], capture_output=True, text=True).stdout
+    if "w/crlf" in index:
+        found.append("git: sources have line ends of Windows, so that every stage counts as changed; "
+                     "git config core.autocrlf false && git rm -rq --cached . && git reset --hard")  # fmt: skip
+    return found
+
+
+def interpreter() -> list[str]:
+    """Say so where `python`, which dvc.yaml's commands call, is another one than this."""
+    there = shutil.which("python")
+    if there and Path(there).parent.resolve() == Path(sys.executable).parent.resolve():
+        return []
+    folder = Path(sys.executable).parent
+    return [f"python: {there or 'not found'}, but the environment is {folder}; source {folder}/activate, or use make"]
 
 
 def disk(wanted: float) -> list[str]:
@@ -80,12 +112,12 @@ def main() -> None:
     if not pins.is_file():
         raise InputError(f"{pins}: not found; run from the repository's root")
     wrong = python(".".join(platform.python_version_tuple()[:2])) + packages(pins.read_text(encoding="utf-8"))
-    if shutil.which("git") is None:
-        wrong.append("git: not found; DVC needs it")
+    wrong += git() + interpreter()
     said, backend = cut_off(STORE), None
     try:
         chosen = check.load(Path("params.yaml"))
         wanted = sizes.needed(chosen)
+        refuse_links()
         if chosen.data.source != "sample":
             bases(chosen.data.source, isic.files(chosen.data.isic2020))
         wrong += disk(wanted)

@@ -233,6 +233,9 @@ def main() -> None:
     parser.add_argument("--jobs", "-j", type=at_least_one, help="stages at once (default: the cores, or the GPUs)")
     parser.add_argument("--keep-going", "-k", action="store_true", help="after a failure go on with other branches")
     args = parser.parse_args()
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # whose python stages call
+    )
     try:
         with Repo(_wait_for_lock=True) as repo, locked(Path(repo.root_dir) / LOGS):
             os.chdir(repo.root_dir)

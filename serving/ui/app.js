@@ -12,10 +12,24 @@ const make = (tag, className, ...children) => {
   return element;
 };
 
-const pictures = []; // {file, name, place, url, tile, item: what the API says, or undefined}
+const pictures = [];
 let cards = {}, limits = {}, notice = "";
 let running = null; // an AbortController
-let lastName = ""; // of the model whose results are shown
+let added = ""; // what is to be said of the files that were chosen last
+let arranged = []; // the pictures in the order in which they are shown
+
+class Picture {
+  said = {}; // by model, what the API says: going from one model to another and back asks nothing again
+
+  constructor(file, name) {
+    Object.assign(this, {file, name, place: pictures.length, url: URL.createObjectURL(file)});
+    this.tile = tileOf(this);
+  }
+
+  get item() {
+    return this.said[$("model").value];
+  }
+}
 
 function symbol(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -45,15 +59,14 @@ function tileOf(picture) {
   image.addEventListener("error", () => image.classList.add("broken"));
   const button = make("button", "", make("span", "thumb", image, make("span", "corner")), make("span", "text"));
   button.type = "button";
-  button.addEventListener("click", () => details.show(picture, shown));
+  button.addEventListener("click", () => details.show(picture, () => arranged));
   return make("li", "", button);
 }
 
-const shown = () => words.ordered(pictures, $("order").value);
-
 function arrange() {
   const focused = document.activeElement;
-  $("pictures").replaceChildren(...shown().map(({tile}) => tile));
+  arranged = words.ordered(pictures, $("order").value);
+  $("pictures").replaceChildren(...arranged.map(({tile}) => tile));
   if ($("pictures").contains(focused)) focused.focus();
 }
 
@@ -75,50 +88,50 @@ function settle() {
   $("save").disabled = Boolean(running) || !known;
   $("model").disabled = Boolean(running) || !$("model").options.length;
   $("progress").hidden = !running;
-  $("drop").classList.toggle("small", Boolean(pictures.length));
+  $("drop").hidden = Boolean(pictures.length);
   const count = {};
   for (const picture of pictures) {
     const kind = words.kind(picture);
     count[kind] = (count[kind] ?? 0) + 1;
   }
   const legend = [
-    ["melanoma", "melanoma"], ["other", "another class: basal and squamous cell carcinoma are among them"],
+    ["melanoma", "melanoma"], ["other", count.other ? words.otherClasses(cards[$("model").value]) : ""],
     ["unfamiliar", "unlike the pictures that the model learnt from: no answer counts"], ["failed", "no prediction"],
   ].filter(([kind]) => count[kind]);
   $("legend").hidden = !legend.length;
   $("legend").replaceChildren(...legend.map(([kind, text]) => make("span", kind, symbol(kind), `${count[kind]} ${text}`)));
 }
 
-function add(files, leftOut = 0) {
-  for (const {file, name} of files) {
-    const picture = {file, name, place: pictures.length, url: URL.createObjectURL(file)};
-    picture.tile = tileOf(picture);
+// Add what was chosen or dropped, [{file, name}]; `lost` files could not be read.
+function add(found, lost = 0) {
+  const good = found.filter(({file}) => /^image\/(jpeg|png)$/.test(file.type));
+  for (const {file, name} of good) {
+    const picture = new Picture(file, name);
     pictures.push(picture);
     paint(picture);
   }
   arrange();
   settle();
-  const left = leftOut ? ` ${counted(leftOut, "file")} left out: neither JPEG nor PNG.` : "";
-  if (!running) say(`${counted(pictures.length, "picture")}.${left}`);
+  const left = [[found.length - good.length, "neither JPEG nor PNG"], [lost, "not readable"]].filter(([count]) => count);
+  added = left.map(([count, why]) => ` ${counted(count, "file")} left out: ${why}.`).join("");
+  if (!running) say(`${counted(pictures.length, "picture")}.${added}`);
 }
 
-function choose(files) {
-  const all = [...files].map((file) => ({file, name: file.webkitRelativePath || file.name}));
-  const good = all.filter(({file}) => /^image\/(jpeg|png)$/.test(file.type));
-  add(good, all.length - good.length);
-}
-
-// Give the files below a dropped file or folder.
+// Give the files below a dropped file or folder, null for each that cannot be read.
 async function below(entry) {
-  if (entry.isFile) {
-    const file = await new Promise((go, stop) => entry.file(go, stop));
-    return [{file, name: entry.fullPath.slice(1)}];
-  }
-  const reader = entry.createReader(), found = [];
-  for (;;) { // a reader gives a hundred at a time
-    const some = await new Promise((go, stop) => reader.readEntries(go, stop));
-    if (!some.length) return found;
-    for (const each of some) found.push(...(await below(each)));
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((go, stop) => entry.file(go, stop));
+      return [{file, name: entry.fullPath.slice(1)}];
+    }
+    const reader = entry.createReader(), found = [];
+    for (;;) { // a reader gives a hundred at a time
+      const some = await new Promise((go, stop) => reader.readEntries(go, stop));
+      if (!some.length) return found;
+      for (const each of some) found.push(...(await below(each)));
+    }
+  } catch {
+    return [null];
   }
 }
 
@@ -126,13 +139,13 @@ async function dropped(event) {
   event.preventDefault();
   document.body.classList.remove("over");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return choose(event.dataTransfer.files);
-  const all = (await Promise.all(entries.map(below))).flat();
-  const good = all.filter(({file}) => /^image\/(jpeg|png)$/.test(file.type));
-  add(good, all.length - good.length);
+  const plain = [...event.dataTransfer.files].map((file) => ({file, name: file.name}));
+  const found = entries.length ? (await Promise.all(entries.map(below))).flat() : plain;
+  add(found.filter(Boolean), found.filter((each) => !each).length);
 }
 
-async function predict() {
+async function predict(event) {
+  if (event.detail > 1) return; // the second click of a double one
   if (running) return running.abort(new DOMException("stopped", "AbortError"));
   const model = $("model").value, begun = performance.now();
   const waiting = pictures.filter(({item}) => !item);
@@ -144,27 +157,35 @@ async function predict() {
     say(note || `${done} of ${counted(waiting.length, "picture")} predicted${left}`);
   };
   running = new AbortController();
-  lastName = model;
+  added = "";
   settle();
   tell();
   let end;
   try {
     await server.predict(model, waiting, limits, {
       tell: (picture, item) => {
-        picture.item = item;
+        picture.said[model] = item;
         done += 1;
         paint(picture);
+        details.refresh(picture);
         tell();
       },
       note: (text) => ((note = text), tell()),
       signal: running.signal,
     });
     const seconds = (performance.now() - begun) / 1000;
-    end = `${counted(done, "picture")} predicted in ${seconds.toFixed(1)} s by ${model}.`;
+    const without = waiting.filter(({item}) => item?.error).length;
+    end = `${counted(done - without, "picture")} predicted in ${seconds.toFixed(1)} s by ${model}.`;
+    if (without) end += ` ${counted(without, "picture")} without prediction.`;
   } catch (error) {
-    end = error.name === "AbortError" ? `Stopped after ${counted(done, "picture")}.` : `Stopped: ${error.message}.`;
+    const why = error.name === "AbortError" ? "" : `: ${error.message}`;
+    end = `Stopped after ${counted(done, "picture")}${why}. Predict goes on.`;
+    running.abort(error);
   }
   running = null;
+  const late = pictures.filter(({item}) => !item).length - (waiting.length - done);
+  if (late) end += ` ${counted(late, "picture")} came meanwhile and still wait.`;
+  end += added;
   arrange();
   settle();
   say(end);
@@ -180,11 +201,13 @@ function clear() {
 }
 
 function save() {
-  const digest = cards[lastName].sha256?.["model.onnx"]?.slice(0, 12) ?? "";
-  const text = words.table(shown(), `${lastName} ${digest}`, notice);
+  const name = $("model").value;
+  const good = arranged.find(({item}) => item?.probabilities);
+  const classes = good ? Object.keys(good.item.probabilities) : cards[name].classes;
+  const text = words.table(arranged, good ? `${name} ${good.item.metadata.digest}` : name, classes, notice);
   const link = make("a", "");
   link.href = URL.createObjectURL(new Blob(["\ufeff", text], {type: "text/csv"})); // the mark tells Excel that it is UTF-8
-  link.download = `lesions_${lastName}.csv`;
+  link.download = `lesions_${name}.csv`;
   link.click();
   URL.revokeObjectURL(link.href);
 }
@@ -201,10 +224,8 @@ function describe() {
 }
 
 function chosen() {
-  for (const picture of pictures) { // what another model said does not stand beside what this one will say
-    picture.item = undefined;
-    paint(picture);
-  }
+  for (const picture of pictures) paint(picture); // what another model said does not stand beside what this one says
+  arrange();
   describe();
   settle();
   if (pictures.length) say(`${counted(pictures.length, "picture")}.`);
@@ -212,6 +233,7 @@ function chosen() {
 
 // Arrows go from picture to picture.
 function walk(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   const tiles = [...$("pictures").children], at = tiles.findIndex((tile) => tile.contains(document.activeElement));
   const row = tiles.filter((tile) => tile.offsetTop === tiles[0].offsetTop).length;
   const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -at, End: tiles.length - 1 - at}[event.key];
@@ -221,10 +243,13 @@ function walk(event) {
   next.firstChild.focus();
 }
 
-function askForToken() {
+function askForToken(refused) {
   const dialog = $("asking");
+  $("refused").hidden = !refused;
+  dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((go) => dialog.addEventListener("close", () => go($("token").value), {once: true}));
+  return new Promise((go, stop) => dialog.addEventListener("close", () =>
+    dialog.returnValue ? go($("token").value) : stop(new Error("it asks for a token")), {once: true}));
 }
 
 async function start() {
@@ -238,7 +263,7 @@ async function start() {
     if (sorted.length) describe();
     else $("summary").textContent = "This server has no model: run make repro, or put one into released.";
   } catch (error) {
-    $("summary").textContent = `The server gave no models (${error.message}): is it running? Then load this page again.`;
+    $("summary").textContent = `The server gave no models: ${error.message}. Load this page again.`;
   }
   settle();
 }
@@ -248,7 +273,7 @@ $("drop").addEventListener("click", () => $("files").click());
 $("folder").addEventListener("click", () => $("folders").click());
 for (const input of [$("files"), $("folders")]) {
   input.addEventListener("change", () => {
-    choose(input.files);
+    add([...input.files].map((file) => ({file, name: file.webkitRelativePath || file.name})));
     input.value = "";
   });
 }
@@ -264,6 +289,6 @@ document.addEventListener("dragover", (event) => {
 });
 document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
 document.addEventListener("drop", dropped);
-addEventListener("beforeunload", (event) => running && event.preventDefault());
+addEventListener("beforeunload", (event) => pictures.some(({item}) => item) && event.preventDefault());
 addEventListener("pagehide", () => running?.abort(new DOMException("left", "AbortError")));
 start();

@@ -63,11 +63,12 @@ function draw() {
   const {item, name, url, file} = current, good = item && !item.error, all = order(), at = all.indexOf(current);
   $("title").textContent = name;
   $("large").src = url;
-  $("before").disabled = at === 0;
-  $("after").disabled = at === all.length - 1;
+  $("before").ariaDisabled = String(at === 0); // not disabled, which would take the focus away
+  $("after").ariaDisabled = String(at === all.length - 1);
   $("said").className = words.kind(current);
   $("said").textContent = sentence(current);
   $("bars").hidden = !good;
+  $("bars").className = words.kind(current);
   heat(good ? item.map : null);
   $("bars").tBodies[0].replaceChildren(...(good ? bars(item) : []));
   $("bars").caption.textContent = "Calibrated: how likely each class is where classes are as frequent as in the model's "
@@ -94,14 +95,23 @@ export function show(picture, pictures) {
   $("details").showModal();
 }
 
+// Draw anew what is shown of a picture whose result has come.
+export function refresh(picture) {
+  if ($("details").open && picture === current) draw();
+}
+
 $("large").addEventListener("load", ({target}) =>
   target.parentElement.style.setProperty("--aspect", target.naturalWidth / target.naturalHeight));
 $("before").addEventListener("click", () => step(-1));
 $("after").addEventListener("click", () => step(1));
 $("map").addEventListener("change", draw);
 $("details").addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
 });
-$("details").addEventListener("click", (event) => event.target === $("details") && $("details").close()); // beside it
+$("details").addEventListener("pointerdown", ({clientX: x, clientY: y}) => { // beside it
+  const {left, right, top, bottom} = $("details").getBoundingClientRect();
+  if (x < left || x > right || y < top || y > bottom) $("details").close();
+});
 $("details").addEventListener("close", () => current.tile.firstChild.focus());

@@ -41,12 +41,19 @@ function interval({value, low, high}, shown) {
   return `${shown(value)} [${shown(low)}, ${shown(high)}]`;
 }
 
+// What is not melanoma, in the words of a model's card.
+export function otherClasses({classes}) {
+  const cancers = [["BCC", "basal"], ["SCC", "squamous"]].filter(([name]) => classes.includes(name)).map(([, word]) => word);
+  return cancers.length ? `another class: ${cancers.join(" and ")} cell carcinoma among them` : "another class";
+}
+
 // A model's card in sentences; the first is a warning where there is cause.
 export function summary(card) {
   const {images = {}, scores = {}, calibration = {}, data = {}} = card;
   const found = [];
   if (data.sample) found.push("Trained on a drawn sample, not on photographs: what it says means nothing.");
-  const learnt = images.train ? `, learnt from ${images.train.toLocaleString("en")} images` : "";
+  const from = data.source && !data.sample ? ` (${card.set}: ${data.source})` : "";
+  const learnt = images.train ? `, learnt from ${images.train.toLocaleString("en")} images${from}` : "";
   found.push(`${card.network}${learnt}; knows ${card.classes.length} classes.`);
   const figures = [];
   const two = (value) => value.toFixed(2);
@@ -66,9 +73,7 @@ function cell(value) {
 }
 
 // The table that serving.predict writes, too.
-export function table(pictures, model, notice) {
-  const good = pictures.find(({item}) => item && !item.error)?.item;
-  const classes = Object.keys(good?.probabilities ?? {});
+export function table(pictures, model, classes, notice) {
   const head = ["name", "prediction", "label", "target", "familiar", "distance", ...classes.map((c) => `p_${c}`),
     ...classes.map((c) => `balanced_${c}`), "error", "model", "notice"];
   const lines = pictures.filter(({item}) => item).map(({name, item}) => {

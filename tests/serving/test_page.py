@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from lesions.sample import scene
 from tests.serving import toy
@@ -243,8 +243,6 @@ def test_stop_leaves_nothing_on_the_server_and_predict_goes_on(visit: Visit, tmp
     wait(lambda: 'state="queued"} 0' in visit.api.get("/metrics").text)
     visit.predict()
     assert "waiting" not in visit.kinds() and "failed" not in visit.kinds()
-    visit.page.select_option("#model", "quick")  # what another model said does not stay beside it
-    assert set(visit.kinds()) == {"waiting"}
 
 
 def test_a_server_with_small_limits_and_a_full_queue(browser: Browser, processes: Processes, tmp_path: Path) -> None:
@@ -276,12 +274,70 @@ def test_a_worker_and_a_server_that_die(browser: Browser, processes: Processes, 
     assert "failed" not in visit.kinds()
 
 
+def test_what_a_proxy_says_is_no_result_and_a_server_that_is_gone_leaves_pictures_waiting(
+    visit: Visit, pictures: list[Path]
+) -> None:
+    page, asked = visit.page, []
+    page.clock.install()
+    visit.choose(pictures, "quick")
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=502, body="<html>Bad gateway") if len(asked) == 1 else route.abort()
+
+    page.route("**/predict_bulk*", refuse)
+    page.click("#predict")
+    expect(page.locator("#status")).to_have_text("The server says: HTTP 502 (in 5 s).")
+    for _ in range(8):
+        page.clock.run_for(20_000)
+        page.wait_for_timeout(50)
+    expect(page.locator("#status")).to_have_text(
+        "Stopped after 0 pictures: the server does not answer. Predict goes on."
+    )
+    assert set(visit.kinds()) == {"waiting"} and len(asked) == 7
+    page.unroute("**/predict_bulk*")
+    page.click("#predict")
+    for _ in range(30):
+        page.clock.run_for(1000)
+        page.wait_for_timeout(50)
+    visit.ended()
+    assert visit.kinds().count("failed") == 1
+    visit.faults[:] = [fault for fault in visit.faults if "Failed to load resource" not in fault]
+
+
+def test_a_result_comes_while_its_picture_is_open(visit: Visit, pictures: list[Path]) -> None:
+    page = visit.page
+    visit.choose(pictures, "quick")
+    page.locator("#pictures button").nth(1).click()
+    expect(page.locator("#said")).to_have_text("Not predicted yet.")
+    page.evaluate("() => document.querySelector('#predict').click()")
+    expect(page.locator("#said")).to_contain_text("The model says")
+    for key in ("Home", *["ArrowLeft"] * 14, "ArrowRight"):  # at the first one the focus stays in the pop-up
+        page.keyboard.press(key)
+    expect(page.locator("#facts dd").first).to_contain_text("2 of 14")
+    page.locator("#said").click(position={"x": -4, "y": 4}, force=True)  # its padding is no way out
+    expect(page.locator("#details")).to_be_visible()
+
+
+def test_each_model_keeps_what_it_said(visit: Visit, pictures: list[Path]) -> None:
+    visit.choose(pictures, "quick")
+    visit.predict()
+    said = visit.page.locator("#pictures").text_content()
+    visit.page.select_option("#model", "two")
+    assert set(visit.kinds()) == {"waiting"}
+    visit.page.select_option("#model", "quick")
+    assert visit.page.locator("#pictures").text_content() == said
+
+
 def test_a_token_is_asked_for_until_it_is_right(browser: Browser, processes: Processes, pictures: list[Path]) -> None:
     visit = Visit(browser, processes, token="secret")
     for token in ("wrong", "secret"):
         expect(visit.page.locator("#asking")).to_be_visible()
         visit.page.fill("#token", token)
         visit.page.keyboard.press("Enter")
+        if token == "wrong":
+            expect(visit.page.locator("#refused")).to_be_visible()
+            visit.accessible()
     expect(visit.page.locator("#asking")).to_be_hidden()
     visit.choose(pictures, "quick")
     visit.predict()
