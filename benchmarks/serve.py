@@ -130,26 +130,26 @@ def bulk(folder: Path, count: int, threads: int, rounds: int) -> list[Row]:
     return [ratio(what, seconds, ("API", "model alone"), count, "image", wanted=0.85)]
 
 
-def beside(folder: Path, count: int, rounds: int) -> list[Row]:
-    """Time one picture while a bulk runs, and the start."""
+def beside(folder: Path, count: int, times: int) -> list[Row]:
+    """Time one picture, several `times`, while a bulk runs, and the start."""
     with serving(folder) as site:
         contents = [photograph(seed) for seed in range(BATCH)]
         site.one(contents[0])
         begun = time.perf_counter()
-        site.result(site.bulk(contents))
+        site.result(site.bulk(contents), 0.02)
         batch = time.perf_counter() - begun
         task = site.bulk([contents[i % BATCH] for i in range(count)])
-        values = np.array([site.one(contents[i % BATCH]) for i in range(rounds)])
+        values = np.array([site.one(contents[i % BATCH]) for i in range(times)])
         assert isinstance(site.ask(f"from_task/{task}"), dict), "the bulk ended too early"
     starts = []
     for _ in range(3):
         begun = time.perf_counter()
         with serving(folder):
             starts.append(time.perf_counter() - begun)
-    ours, n = duration(float(np.median(values))), f"{rounds} pictures, bulk of {count}"
+    slowest, n = values.max(keepdims=True), f"the slowest of {times}, bulk of {count}"
     return [
-        row("one picture beside a bulk, within 1 s and a batch", ours, f"batch {duration(batch)}", values, n, "s", "≤",
-            round(1 + batch, 2)),
+        row("one picture beside a bulk, within 1 s and a batch", f"median {duration(float(np.median(values)))}",
+            f"batch {duration(batch)}", slowest, n, "s", "≤", round(1 + batch, 2)),
         row("start until ready", duration(float(np.median(starts))), "–", np.array(starts), "3 starts", "s", "≤", 2),
     ]  # fmt: skip
 
@@ -209,5 +209,5 @@ def rows(size: str) -> list[Row]:
         path = folder / "models/one_view/card.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"views": 1}))
         found = [row for threads in (1, 2) for row in bulk(folder, several, threads, rounds)]
-        found += [*beside(folder, behind, rounds), memory(folder, many)]
+        found += [*beside(folder, behind, 4 * rounds), memory(folder, many)]
         return found + [eager(n, b, folder, rounds) for n in EAGER[: 1 if rounds == 1 else None] for b in (1, BATCH)]

@@ -301,6 +301,9 @@ def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
     assert found.data.isic2020 and found.resize["merged"].arrays["classify"].size == (256, 256)
     assert {(b.set, b.images) for b in e} == {("merged", "resized/merged/classify")}
     assert [b.augment for b in e] == [()] * 4 + [("heavy",)] * 4
+    assert [b.batch for b in e] == [400] * 4 + [1024] * 4  # this line and the next: the author's notebooks
+    assert {(b.optimizer, b.lr) for b in e} == {("sgd", 1e-3)} and [b.dropout for b in e] == [0] * 4 + [0.5] * 3 + [0]
+    assert [b.epochs // b.cycles for b in (e[3], e[7])] == [5, 5]
     sizes = [found.resize["isic2018"].arrays[phase.array].size for phase in found.unet34.phases]
     assert sizes == [(128, 128)] * 2 + [(256, 256)] * 2 and all(p.epochs == 30 for p in found.unet34.phases)
     assert found.unet34.folds == (0, 1, 2) and found.unet34.encoder == "resnet34"
