@@ -26,7 +26,7 @@ from serving.settings import InputError, Settings
 from serving.tasks import Queue, Row, failure
 
 IDLE = 0.05  # seconds between two looks at an empty queue
-BATCH_SECONDS = 0.5
+BATCH_SECONDS = 0.4
 OPEN = 4  # models in memory
 log = logging.getLogger("serving")
 
