@@ -184,7 +184,7 @@ async function predict(event) {
   }
   running = null;
   const late = pictures.filter(({item}) => !item).length - (waiting.length - done);
-  if (late) end += ` ${counted(late, "picture")} came meanwhile and still wait.`;
+  if (late) end += ` ${counted(late, "picture")} came meanwhile; Predict goes on.`;
   end += added;
   arrange();
   settle();
