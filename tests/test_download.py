@@ -189,6 +189,13 @@ def there() -> dict[str, bytes]:
     return {path.relative_to(OUT).as_posix(): path.read_bytes() for path in OUT.rglob("*") if path.is_file()}
 
 
+def give_way(file: str, in_place: bool) -> None:
+    """Let a file of data/raw be written to: the one that is there, or another in its place."""
+    (OUT / file).chmod(0o644)
+    if not in_place:
+        (OUT / file).unlink()
+
+
 def assert_nothing_out() -> None:
     assert list(Path("data").glob("raw")) == list(Path("data").glob(".raw*")) == []
 
@@ -450,9 +457,7 @@ def test_any_other_file_is_refused_and_stays(serve, file, content, message):
 def test_a_file_that_took_the_place_of_a_recorded_one_is_refused_and_stays(serve, in_place):
     server = serve(official())
     run_stage(server.url)
-    (OUT / IMAGES_2019).chmod(0o644)
-    if not in_place:
-        (OUT / IMAGES_2019).unlink()
+    give_way(IMAGES_2019, in_place)
     (OUT / IMAGES_2019).write_bytes(official(seed=1)[IMAGES_2019])
     with pytest.raises(InputError, match=rf"data/raw/{IMAGES_2019}: sha256 .* records .* move it elsewhere"):
         run_stage(server.url)
@@ -678,9 +683,7 @@ def test_a_file_that_was_mended_in_its_folder_is_named_and_taken_when_accepted(t
 def test_a_file_that_was_mended_in_data_raw_is_taken_when_accepted(serve, in_place):
     server = serve(official())
     run_stage(server.url)
-    (OUT / TRUTH_2019).chmod(0o644)
-    if not in_place:
-        (OUT / TRUTH_2019).unlink()
+    give_way(TRUTH_2019, in_place)
     lay_out(OUT, MENDED)
     with pytest.raises(InputError, match=rf"data/raw/{TRUTH_2019}: .* move it elsewhere and run again, or accept"):
         run_stage(server.url)

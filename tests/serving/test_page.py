@@ -69,8 +69,8 @@ class Visit:
         self.page.click("#predict")
         self.ended()
 
-    def ended(self) -> None:
-        expect(self.page.locator("#status")).to_have_text(re.compile("predicted in .* by"), timeout=60_000)
+    def ended(self, seconds: int = 60) -> None:
+        expect(self.page.locator("#status")).to_have_text(re.compile("predicted in .* by"), timeout=1000 * seconds)
 
     def kinds(self) -> list[str]:
         return [tile.get_attribute("class") for tile in self.page.locator("#pictures li").all()]
@@ -108,6 +108,14 @@ def pictures(tmp_path: Path) -> list[Path]:
     (folder / "sheet.png").write_bytes(toy.sheet())
     (folder / "half.jpg").write_bytes(drawn[0].read_bytes()[:1500])
     return [*drawn, folder / "sheet.png", folder / "half.jpg"]
+
+
+def many(folder: Path, count: int) -> list[Path]:
+    """Write so many toy pictures; return their paths."""
+    files = [folder / f"{i}.jpg" for i in range(count)]
+    for i, path in enumerate(files):
+        path.write_bytes(toy.picture(i))
+    return files
 
 
 def test_pictures_in_predictions_and_a_table_out(visit: Visit, pictures: list[Path], tmp_path: Path) -> None:
@@ -231,9 +239,7 @@ def test_all_of_it_by_keyboard(visit: Visit, pictures: list[Path]) -> None:
 
 
 def test_stop_leaves_nothing_on_the_server_and_predict_goes_on(visit: Visit, tmp_path: Path) -> None:
-    files = [tmp_path / f"{i}.jpg" for i in range(90)]
-    for i, path in enumerate(files):
-        path.write_bytes(toy.picture(i))
+    files = many(tmp_path, 90)
     visit.choose(files, "slow")
     visit.page.click("#predict")
     visit.page.locator("#pictures .other, #pictures .melanoma").first.wait_for()
@@ -247,22 +253,18 @@ def test_stop_leaves_nothing_on_the_server_and_predict_goes_on(visit: Visit, tmp
 
 def test_a_server_with_small_limits_and_a_full_queue(browser: Browser, processes: Processes, tmp_path: Path) -> None:
     visit = Visit(browser, processes, request_images="4", queued_images="5", image_mb="0.05")
-    files = [tmp_path / f"{i}.jpg" for i in range(14)]
-    for i, path in enumerate(files):
-        path.write_bytes(toy.picture(i))
+    files = many(tmp_path, 14)
     (tmp_path / "large.png").write_bytes(os.urandom(60_000))
     visit.choose([*files, tmp_path / "large.png"], "slow")
     visit.page.click("#predict")
-    expect(visit.page.locator("#status")).to_have_text(re.compile("predicted in .* by"), timeout=150_000)
+    visit.ended(150)
     assert visit.kinds().count("failed") == 1
     expect(visit.page.locator("#pictures .failed")).to_contain_text("large.png: more than 0.05 MB")
 
 
 def test_a_worker_and_a_server_that_die(browser: Browser, processes: Processes, tmp_path: Path) -> None:
     visit = Visit(browser, processes)
-    files = [tmp_path / f"{i}.jpg" for i in range(400)]
-    for i, path in enumerate(files):
-        path.write_bytes(toy.picture(i))
+    files = many(tmp_path, 400)
     visit.choose(files, "slow")
     visit.page.click("#predict")
     visit.page.locator("#pictures .other, #pictures .melanoma").first.wait_for()
