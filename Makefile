@@ -1,6 +1,7 @@
 # make repro: the study on the embedded sample, as many stages side by side as there are cores or GPUs (JOBS=n: n of them).
 # make test: all tests. make smoke: each kind of stage once. All make .venv first, of the newest Python that fits (PYTHON=…).
 VENV ?= .venv
+SERVING := .venv-serving
 ifndef PYTHON
 PYTHON := $(or $(shell for v in 3.13 3.12 3.11; do python$$v -c 'import ensurepip' 2>/dev/null && echo python$$v && break; done),python3)
 endif
@@ -20,7 +21,7 @@ repro: $(VENV)/ready
 	@cat metrics/compare.md
 	@echo; echo "Tables: metrics/compare.md, metrics/compare.csv. Pictures: plots/compare/. All plots: dvc plots show."
 
-test: $(VENV)/ready
+test: $(VENV)/ready $(SERVING)/ready
 	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The last commit, from nothing, in a clone of its own.
@@ -57,7 +58,7 @@ verify: $(VENV)/ready
 
 # How fast, beside what others use: docs/results/bench.md. One alone: make bench ONLY=prepare; SIZE=small, usual or full.
 SIZE ?= usual
-bench: $(VENV)/ready
+bench: $(VENV)/ready $(SERVING)/ready
 	python -m benchmarks $(ONLY) --size $(SIZE)
 
 # What is wrong with this installation.
@@ -80,7 +81,6 @@ $(VENV)/ready: requirements.txt requirements-scorer.txt
 	touch $@
 
 # The API and the page, a worker, SQLite, on loopback: docs/platform.md. An environment of its own, without torch.
-SERVING := .venv-serving
 PORT ?= 8000
 PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 serve: $(SERVING)/ready
