@@ -25,6 +25,7 @@ B0_ARL = [
     "features.2.1", "features.3.1", "features.4.1", "features.4.2", "features.5.1", "features.5.2",
     "features.6.1", "features.6.2", "features.6.3",
 ]  # fmt: skip
+LITE0_ARL = [f"blocks.{place}" for place in ["1.1", "2.1", "3.1", "3.2", "4.1", "4.2", "5.1", "5.2", "5.3"]]
 SIZE = (64, 64)
 RESNET50_ARL = [f"layer{i}.{j}" for i, blocks in enumerate((3, 4, 6, 3), start=1) for j in range(blocks)]
 
@@ -109,8 +110,9 @@ def test_a_dropped_mbconv_block_is_the_identity_and_a_kept_one_the_formula():
         (torchvision.models.efficientnet_b0, lambda: b0(arl=True), B0_ARL),
         (torchvision.models.efficientnet_b0, b0, []),
         (lambda: b0(squeeze_excitation=False), lambda: b0(arl=True, squeeze_excitation=False), B0_ARL),
+        (attention.lite0, attention.lite0_arl, LITE0_ARL),
     ],
-    ids=["resnet50", "b0", "b0 as in table 2.2", "b0 without SE"],
+    ids=["resnet50", "b0", "b0 as in table 2.2", "b0 without SE", "lite0"],
 )
 @torch.inference_mode()
 def test_with_alpha_0_a_network_is_its_base_bit_for_bit(plain, variant, blocks):
@@ -140,6 +142,18 @@ def test_the_attention_keeps_the_dtype_and_the_memory_format():
         maps = torch.randn(2, 4, 3, 5).to(dtype).to(memory_format=torch.channels_last)
         found = attention.attended(maps, maps, attention.start())
         assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_hook_on_timms_block_gives_formula_2_2():
+    torch.manual_seed(0)
+    block = attention.lite0_arl().eval().get_submodule(LITE0_ARL[0])
+    block.alpha.data.fill_(3.0)
+    residuals = []
+    block.bn3.register_forward_hook(lambda module, inputs, output: residuals.append(output))
+    x = torch.randn(2, 24, 6, 6)
+    found = block(x)
+    softmax = residuals[0].flatten(2).softmax(dim=2).view_as(x)
+    torch.testing.assert_close(found, x + residuals[0] + 3.0 * softmax * x)
 
 
 def test_without_squeeze_excitation_exactly_its_parameters_are_gone():

@@ -33,7 +33,7 @@ SIZE = (64, 64)
 OF = {
     "torchvision": "alexnet googlenet resnet18 resnet50_concat resnet101 squeezenet1_1 vgg16 wide_resnet50_2",
     "attention": "resnet50 resnet50_arl efficientnet_b0 efficientnet_b0_arl efficientnet_b0_no_se "
-    "efficientnet_b0_no_se_arl",
+    "efficientnet_b0_no_se_arl lite0 lite0_arl",
     "residual": "residual",
     "timm": "convnext_atto mobilenetv4_conv_small tf_efficientnet_lite0 resnetv2_18 vit_tiny_patch16_224 "
     "deit_tiny_distilled_patch16_224 swin_s3_tiny_224",

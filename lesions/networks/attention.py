@@ -7,7 +7,9 @@ names: a state dict of torchvision's network fits.
 
 from functools import partial
 
+import timm
 import torch
+from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 from torchvision.models import efficientnet_b0 as torchvision_b0
 from torchvision.models import resnet50
@@ -26,6 +28,8 @@ B0_STAGES = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
+LITE0 = "tf_efficientnet_lite0"
+OF_LITE0 = timm.get_pretrained_cfg(LITE0)
 
 
 def spatial_softmax(maps: Tensor) -> Tensor:
@@ -98,6 +102,26 @@ def efficientnet_b0(*, arl: bool, squeeze_excitation: bool) -> nn.Module:
     return EfficientNet([MBConvConfig(*stage, block=block) for stage in B0_STAGES], dropout=0.2)
 
 
+def attend(block: InvertedResidual, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """Return formula 2.2 from x and what timm's block made of it, x + F(x): that block's forward hook."""
+    return output + block.alpha * spatial_softmax(output - inputs[0]) * inputs[0]
+
+
+def lite0() -> nn.Module:
+    """Build EfficientNet-lite0: not the study's, but its ImageNet weights come from the package index."""
+    return timm.create_model(LITE0)
+
+
+def lite0_arl() -> nn.Module:
+    """Build EfficientNet-lite0 with ARL in its 9 blocks with a skip."""
+    model = lite0()
+    for block in model.modules():
+        if isinstance(block, InvertedResidual) and block.has_skip:
+            block.alpha = start()
+            block.register_forward_hook(attend)
+    return model
+
+
 NETWORKS = {
     "resnet50": Network(lambda size: resnet50()),
     "resnet50_arl": Network(lambda size: resnet50_arl(), plain=resnet50),
@@ -111,6 +135,8 @@ NETWORKS = {
     "efficientnet_b0_no_se_arl": Network(
         lambda size: efficientnet_b0(arl=True, squeeze_excitation=False), plain=torchvision_b0
     ),
+    "lite0": Network(lambda size: lite0(), mean=OF_LITE0.mean, std=OF_LITE0.std),
+    "lite0_arl": Network(lambda size: lite0_arl(), plain=lite0, mean=OF_LITE0.mean, std=OF_LITE0.std),
 }
 
 
