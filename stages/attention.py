@@ -71,7 +71,7 @@ def main() -> None:
 
     device, block = loop.prepare(compute, 0), blocks[pair.with_]
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), "stages.sort")
-    classes, labels = splits.classes(block.split), splits.labels(table, block.split)
+    classes, labels = splits.classes(block.set, block.split, table["label"]), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
     chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])
     truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +19,6 @@ from lesions.core import config
 from lesions.core.errors import at_least_one, run
 from lesions.core.files import array_of_rows, read_array, rows
 from lesions.core.workers import in_order, usable
-from lesions.isic.names import Set
 from lesions.pictures import color
 from lesions.pictures.config import Methods
 from lesions.pictures.sheets import before_after
@@ -42,7 +40,7 @@ def correcting(source: Path, method: str, setting, put: Callable[[int, np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=get_args(Set))
+    parser.add_argument("set", help="a set of params.yaml: data.sets")
     parser.add_argument("method")
     parser.add_argument("--workers", type=at_least_one, default=usable())
     args = parser.parse_args()

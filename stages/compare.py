@@ -3,9 +3,10 @@
     python -m stages.compare
 
 Reads published/*.csv, data/sorted/*.csv, data/chosen.json (how params.yaml trains) and, by the names there,
-data/predictions/train/<name>.csv (split melanoma is study C's, ham … study D's, eighty study E's, the rest study A's),
-cross_validate/<name>-<fold>.csv (fold 0 is the train run), base_model/<name>.csv, segment.csv and unet34.csv, for one
-picture plots/train/<name>/history.csv and plots/base_model/<name>.csv; writes
+data/predictions/train/<name>.csv (split melanoma is study C's, ham … study D's, eighty study E's, the rest study A's;
+sets of one's own have tables of their own), cross_validate/<name>-<fold>.csv (fold 0 is the train run),
+base_model/<name>.csv, segment.csv and unet34.csv, for one picture plots/train/<name>/history.csv and
+plots/base_model/<name>.csv; writes
   metrics/compare.csv        the scorecard, one line a number: study, table, row, run, metric, published, ours,
                              difference, low, high, n; inside (is the published number in our interval?); comparable
                              (yes, why not, or not run); note. After what was published comes what is ours alone
@@ -18,6 +19,7 @@ picture plots/train/<name>/history.csv and plots/base_model/<name>.csv; writes
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +30,27 @@ from lesions.compare.config import Chosen
 from lesions.core import config
 from lesions.core.errors import run
 from lesions.core.files import read_csv, replacing_folder, write_csv, write_json, write_text
+from lesions.isic.names import SETS
 
 DATA, PUBLISHED, PLOTS, METRICS = map(Path, ("data", "published", "plots", "metrics"))
+KEYS = ["image", "lesion", "label"]
+NONE = pd.DataFrame(columns=KEYS)  # a set that is not there
 STUDY_OF = {"melanoma": "C", "ham": "D", "eighty": "E"}  # by split
 
 
-def by_study(blocks: dict) -> dict[str, dict]:
-    """Return the blocks of `classifiers` by what they are tested on: study C's, D's and E's splits, and study A's."""
-    found: dict[str, dict] = {study: {} for study in "ACDE"}
+def by_study(blocks: dict, own: list[str]) -> dict[str, dict]:
+    """Return the blocks of `classifiers` by what they are tested on: study C's, D's and E's splits, study A's, and sets
+    of one's own."""
+    found: dict[str, dict] = {study: {} for study in (*"ACDE", *own)}
     for name, block in blocks.items():
-        found[STUDY_OF.get(block.split.partition("_")[0], "A")][name] = block
+        study = block.set if block.set in own else STUDY_OF.get(block.split.partition("_")[0], "A")
+        found[study][name] = block
     return found
+
+
+def lesions_of(tables: list[pd.DataFrame]) -> pd.Series:
+    """Return the lesion of each image, by its name."""
+    return pd.concat(tables).drop_duplicates("image").set_index("image")["lesion"].astype(str)
 
 
 def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str, pd.DataFrame]]:
@@ -48,7 +60,7 @@ def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str,
         for study, of in blocks.items()
         for name in of
     ] + [("B", name, PLOTS / f"base_model/{name}.csv", f"stages.base_model {name}", "loss") for name in base_models]
-    found: dict[str, dict[str, pd.DataFrame]] = {study: {} for study in "ABCDE"}
+    found: dict[str, dict[str, pd.DataFrame]] = {study: {} for study in ("A", "B", *blocks)}
     for study, name, path, stage, loss in files:
         table = read_csv(path, ["epoch", loss, "val_loss"], stage).rename(columns={loss: "train_loss"})
         found[study][name] = table if "seed" in table else table.assign(seed=0)
@@ -60,39 +72,55 @@ def main() -> None:
     path = DATA / "chosen.json"
     chosen = config.validated(Chosen, config.read_yaml(path), path)
     source, confidence = chosen.source, chosen.compare.confidence
-    blocks = by_study(chosen.classifiers)
+    own = [name for name in chosen.sets if name not in SETS]
+    blocks = by_study(chosen.classifiers, own)
 
     tables = {
-        name: read_csv(DATA / f"sorted/{name}.csv", ["image", "lesion", "label"], "stages.sort")
-        for name in ("isic2019", "isic2017", "merged")
+        name: read_csv(DATA / f"sorted/{name}.csv", KEYS, f"stages.sort {name}")
+        for name in chosen.sets
+        if name != "isic2018"
     }
-    images, older, merged = tables.values()
-    added = len(merged) - len(images)  # of ISIC 2020
-    pairs = read_csv(DATA / "sorted/isic2018.csv", ["image"], "stages.sort")
+    images, older, merged = (tables.get(name, NONE) for name in ("isic2019", "isic2017", "merged"))
+    added = max(0, len(merged) - len(images))  # of ISIC 2020
+    pairs = read_csv(DATA / "sorted/isic2018.csv", ["image"], "stages.sort isic2018") if chosen.unets else NONE
     short = shortfalls.reasons(PUBLISHED, chosen, tables)
-    lesions = pd.concat([merged, older]).drop_duplicates("image").set_index("image")["lesion"].astype(str)
-    runs = measured.Runs(DATA / "predictions", lesions, short, confidence)
+    runs = measured.Runs(DATA / "predictions", lesions_of([merged, images, older]), short, confidence)
+    set_of = {name: chosen.classifiers[one.members[0]].set for name, one in chosen.ensembles.items()}
     curves = histories(blocks, chosen.base_models)
 
     trained, rows = studies.train(runs, blocks["A"])
-    rows += studies.cross_validate(runs, chosen.cross_validate, trained, len(images)) + studies.segment(runs)
+    folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in trained}
+    rows += studies.cross_validate(runs, folds, trained, len(images))
+    rows += studies.segment(runs) + studies.unet34(runs) if chosen.unets else []
     bases, of_b = studies.base_models(runs, chosen.base_models)
     seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)
-    rows += of_b + of_c + studies.unet34(runs) + of_d + of_e + studies.calibrated(runs, chosen.ensembles)
+    rows += of_b + of_c + of_d + of_e + studies.calibrated(runs, [e for e, of in set_of.items() if of not in own])
+    mine = {}
+    for name in own:
+        of_set = replace(runs, lesions=lesions_of([tables[name]]))
+        mine[name], of_own = studies.own(of_set, name, blocks[name], chosen.cross_validate, len(tables[name]))
+        rows += of_own + studies.calibrated(of_set, [e for e, of in set_of.items() if of == name])
     models = boards.read(DATA / "predictions", chosen.score, chosen.ensembles)
-    masks = read_csv(DATA / "predictions/tests_masks.csv", ["test", "model", "image", "jaccard"], "stages.score_masks")
+    columns = ["test", "model", "image", "jaccard", "dice"]
+    masks = pd.DataFrame(columns=columns)
+    if chosen.unets:
+        masks = read_csv(DATA / "predictions/tests_masks.csv", columns, "stages.score_masks")
+    for name in own:
+        rows += studies.own_masks(name, masks[masks["test"] == name], confidence)
+    masks = masks[masks["test"].isin(list(boards.BOARDS))]
     places = boards.table(models, masks, PUBLISHED, source == "sample", confidence)
 
     kinds = scorecard.data_kinds(source, images["label"], len(pairs), melanoma, added)
     table = scorecard.beside(PUBLISHED, rows, kinds)
     lines = significance.seeds(seeds, pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False), confidence)
-    for study, found in (("A", trained), ("D", ensembles), ("E", schedules)):
+    for study, found in (("A", trained), ("D", ensembles), ("E", schedules), *mine.items()):
         lines += significance.pairs(study, found, confidence)
     tests = significance.corrected(lines)
     collapsed = [name for name, tested in trained.items() if len(np.unique(tested.guess)) == 1]
-    data = {"source": source, "images": len(images), "lesions": images["lesion"].nunique()}
+    counted = images if "isic2019" in tables else pd.concat([NONE, *tables.values()])
+    data = {"source": source, "images": len(counted), "lesions": counted["lesion"].nunique(), "own": own}
     write_json(METRICS / "compare.json", scorecard.headline(table))
     write_csv(METRICS / "compare.csv", table)
     write_csv(METRICS / "significance.csv", tests)
@@ -100,7 +128,14 @@ def main() -> None:
     level = f"{100 * confidence:g} %"
     write_text(METRICS / "compare.md", pages.text(table, tests, places, PUBLISHED, kinds, data, level, collapsed))
     with replacing_folder(PLOTS / "compare") as drawn:
-        figures.draw(drawn, table, trained | bases, curves, kinds, confidence)
+        figures.draw(
+            drawn,
+            table,
+            trained | bases | {k: t for of in mine.values() for k, t in of.items()},
+            curves,
+            kinds,
+            confidence,
+        )
     write_text(METRICS / "scorecard.html", pages.html(table, tests, PUBLISHED, PLOTS / "compare", kinds, data))
     counts = scorecard.counts(table).sum()
     print(f"{counts['reproduced']} of {counts['published']} published numbers lie in our intervals")

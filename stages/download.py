@@ -3,7 +3,7 @@
     python -m stages.download [--accept YEAR/FILE ...]
 
 `data.source` in params.yaml says from where: sample (made here), isic (the official servers), or a URL or folder laid
-out as <year>/<file>; `data.isic2020` says whether the files of 2020 are among them. Files are kept below .download/,
+out as <year>/<file>; `data.sets`, `data.tests` and `data.isic2020` say which files. Files are kept below .download/,
 and data/raw has links to them: a change of source and back fetches nothing. An interrupted download goes on where it
 stopped; an official archive put into data/raw by hand is proved and used; nothing is unpacked. A file that differs from
 its record is refused, in data/raw as in a folder that is the source; --accept takes it as it is now, and records it.
@@ -21,7 +21,7 @@ from lesions.download import checksums, fetch, store
 from lesions.download.checksums import Checksum
 from lesions.download.config import RAW, STORE, refuse_links, refuse_own
 from lesions.download.servers import bases
-from lesions.isic.names import FILES_2020, TESTS, files
+from lesions.isic.names import FILES_2020, OFFICIAL, TESTS, files
 from lesions.raw import tables, zips
 from lesions.raw.config import Data, Sample
 
@@ -45,8 +45,9 @@ def accepting(file: str) -> str:
 def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksum | None) -> None:
     """Raise InputError unless `file` of `source`, now at `path`, equals its record or, without one, is sound."""
     checksums.hold(f"{source}: {file}", found, recorded, f"run again to fetch it anew, or {accepting(file)}")
-    if file.endswith(".csv"):
-        if not set(tables.lines_of(path, HEADS)[0][1]) & set(HEADS):
+    if not file.lower().endswith(".zip"):
+        header = set(tables.lines_of(path, HEADS)[0][1])
+        if Path(file).name in OFFICIAL and not header & set(HEADS):
             raise InputError(f"{path}: expected a table with one of the columns {', '.join(HEADS)}; check data.source")
     elif recorded:
         zips.open_archive(path).close()
@@ -70,7 +71,7 @@ def owner(data: Data, path: Path, file: str, found: Checksum, records: checksums
         if folder != mine and fetch.expected(folder / file, None) == found.sha256:
             return folder
     checksums.hold(str(path), found, recorded, f"move it elsewhere and run again, or {accepting(file)}")
-    if data.source == "sample" or file not in files(data.isic2020, data.tests):
+    if data.source == "sample" or file not in data.files:
         raise InputError(
             f"{path}: not a file of data.source {data.source}; {way_in(data, file)}move it elsewhere and run again"
         )
@@ -118,7 +119,8 @@ def collect(source: str, wanted: tuple[str, ...], here: dict[str, Checksum]) -> 
     have = {file: here.get(file) or fetch.whole(folder / file, recorded.get(file)) for file in wanted}
     missing = tuple(file for file in wanted if not have[file])
     places = bases(source, missing) if missing else ()
-    for file in sorted(wanted, key=lambda name: name.endswith(".zip")):  # the small ones first: a wrong source shows
+    small_first = sorted(wanted, key=lambda name: name.lower().endswith(".zip"))  # a wrong source shows
+    for file in small_first:
         path = folder / file
         found[file] = have[file] or fetch.fetch([f"{base}/{file}" for base in places], path)
         place = fetch.read_note(path).get("place", str(path))
@@ -164,7 +166,7 @@ def download(data: Data) -> None:
     """Fill data/raw with links to the files of data.source in the store, fetching or drawing what is not there."""
     refuse_own(data.source)
     refuse_links()
-    source, wanted = record_name(data), files(data.isic2020, data.tests)
+    source, wanted = record_name(data), data.files
     found = make(data, wanted) if data.source == "sample" else {}
     here = settle(data)
     found = found or collect(source, wanted, here)
@@ -177,7 +179,7 @@ def renew(data: Data, accepted: Sequence[str]) -> None:
     """Prove and record `accepted` as they are now in data/raw or, where data/raw has them as recorded, at the source;
     then download. Raises InputError, with the records as they were, for a file that is unsound or none of the source's.
     """
-    source, wanted = record_name(data), files(data.isic2020, data.tests)
+    source, wanted = record_name(data), data.files
     for file in accepted:
         if data.source == "sample" or file not in wanted:
             raise InputError(f"--accept {file}: not a file of data.source {data.source}{nearest(file, wanted)}")

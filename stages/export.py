@@ -33,12 +33,12 @@ CHECKPOINT = "bma"
 MOST = 5000  # training images whose features are looked at, spread evenly
 
 
-def predicted(name: str, block: Classifier, lesions: dict[str, str]) -> dict[str, tuple]:
+def predicted(name: str, block: Classifier, classes: tuple[str, ...], lesions: dict[str, str]) -> dict[str, tuple]:
     """Return by part what the exported state predicted: true classes (N,), probabilities (N, C), lesions.
 
     A split without a test part is scored on its validation part (ISIC 2017).
     """
-    path, classes = Path(f"data/predictions/train/{name}.csv"), splits.classes(block.split)
+    path = Path(f"data/predictions/train/{name}.csv")
     table = read_csv(path, ("image", "split", "seed", "checkpoint", "label"), "stages.train")
     table = table[(table["checkpoint"] == CHECKPOINT) & (table["seed"] == block.seed)]
     parts = {}
@@ -62,14 +62,15 @@ def main() -> None:
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "lesion", "label"), "stages.sort")
     images = read_array(Path(f"data/{block.images}.npy"), len(table))
-    roles, classes = splits.roles(table, block.split).to_numpy(), splits.classes(block.split)
+    classes = splits.classes(block.set, block.split, table["label"])
+    roles = splits.roles(table, block.split).to_numpy()
     rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
     height, width = images.shape[1:3]
     model = build.build(block.family, block.network, len(classes), (height, width), None, block.dropout)
     checkpoints.load_into(model, Path(f"models/train/{name}/{CHECKPOINT}.pt"))
     network = build.find(block.family, block.network)
     served = graph.Classifier(model, network.mean, network.std, (height, width))
-    parts = predicted(name, block, dict(zip(table["image"], table["lesion"], strict=True)))
+    parts = predicted(name, block, classes, dict(zip(table["image"], table["lesion"], strict=True)))
     fitted = calibration.fit(*parts["val"][:2])
 
     with replacing_folder(Path(f"models/served/{name}")) as folder:

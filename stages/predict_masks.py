@@ -14,7 +14,6 @@ is enlarged with its aspect kept and placed where it was in such a photograph; i
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,6 @@ from lesions.batches.feed import Feed
 from lesions.core import config
 from lesions.core.errors import run
 from lesions.core.files import new_array, read_array, read_csv, write_csv
-from lesions.isic.names import Set
 from lesions.segment import unet
 from lesions.segment.config import PredictMasks
 from lesions.training import checkpoints, loop
@@ -59,7 +57,7 @@ def framed(images: Tensor, frame: tuple[int, ...], crops: bool) -> tuple[Tensor,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=get_args(Set))
+    parser.add_argument("set", help="a set of params.yaml: data.sets")
     name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
     decoder, encoder = config.read("segment.decoder", str), config.read("segment.encoder", str)

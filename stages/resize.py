@@ -1,9 +1,6 @@
 """Resize: decode every photograph once and write it in each size that the studies ask for, a uint8 array a size.
 
     python -m stages.resize isic2019
-    python -m stages.resize isic2018
-    python -m stages.resize isic2017
-    python -m stages.resize merged
 
 Reads the set's table in data/sorted and its archives in data/raw, straight from the zip; writes
   data/resized/<set>/<array>.npy        uint8 N×H×W×3, row i = line i of the table
@@ -102,7 +99,7 @@ def told(which: str, name: str, members: pd.Series, area: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=sorted(IMAGES))
+    parser.add_argument("set", help="a set of params.yaml: data.sets")
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--sorted", type=Path, default=Path("data/sorted"))
     parser.add_argument("--out", type=Path, default=Path("data/resized"))
@@ -110,10 +107,12 @@ def main() -> None:
     args = parser.parse_args()
     resize = config.read(f"resize.{args.set}", Resize)
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
-    columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * ("" not in IMAGES[args.set])
+    archives = IMAGES.get(args.set)
+    columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * (archives is None or "" not in archives)
     table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
     named = {"", *table.get("archive", ())}  # the merged set can be without images of 2020
-    image_zips = {key: args.raw / name for key, name in IMAGES[args.set].items() if key in named}
+    archives = archives or {name: name for name in sorted(named - {""})}  # of a set of one's own: their paths
+    image_zips = {key: args.raw / name for key, name in archives.items() if key in named}
     for archive in filter(None, (*image_zips.values(), mask_zip)):
         open_archive(archive).close()
     jobs = find(table, image_zips, mask_zip)

@@ -44,9 +44,10 @@ def main() -> None:
     block, compute = classifier(name), config.read("compute", Compute)
     resize, methods = config.read(f"resize.{block.set}", Resize), config.read("color_correct.methods", Methods)
     tests, prepare = config.read("data.tests", tuple[Test, ...]), preparing(block.images, resize, methods)
-    classes, device = splits.classes(block.split), loop.prepare(compute, block.seed)
+    device = loop.prepare(compute, block.seed)
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label"), "stages.sort")
+    classes = splits.classes(block.set, block.split, table["label"])
     learnt = set(table["image"][splits.roles(table, block.split).isin(["train", "val"])].map(canonical))
     size = prepare(np.zeros((64, 64, 3), np.uint8)).shape[:2]
     model = build.build(block.family, block.network, len(classes), size, None, block.dropout)

@@ -2,7 +2,8 @@
 
     python -m stages.score_masks
 
-Reads models/segment/jaccard.pt, the folds of models/unet34 and the test archives in data/raw; writes
+Sets of one's own that have masks are test sets too, without the lesions of which the U-Nets have learnt an image. Reads
+models/segment/jaccard.pt, the folds of models/unet34, tables in data/sorted and the archives in data/raw; writes
   data/predictions/tests_masks.csv            test, model (segment, unet34: the mean of its folds), image, jaccard, dice
   data/submissions/masks/<model>/<test>.zip   the file that the challenge asked for: a PNG an image
 Each mask is brought back to its photograph's size and scored there, as the challenge did.
@@ -26,31 +27,50 @@ from tqdm import tqdm
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
-from lesions.core.files import replacing_folder, write_csv
+from lesions.core.files import read_csv, replacing_folder, write_csv
 from lesions.isic import metrics
 from lesions.isic.names import TESTS, Test
 from lesions.raw import photographs, tables
-from lesions.raw.config import Resize
+from lesions.raw.config import Own, Resize, Sets
 from lesions.raw.zips import PICTURES, masks, members
 from lesions.segment import unet
 from lesions.segment.config import Segment, Unet34
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
-RAW = Path("data/raw")
+RAW, SORTED = Path("data/raw"), Path("data/sorted")
 COLUMNS = ["test", "model", "image", "jaccard", "dice"]
 Pair = tuple[str, np.ndarray, np.ndarray]  # name, uint8 H×W×3, uint8 H×W of 0 and 255
 
 
-def pairs(test: str) -> Iterator[Pair]:
-    """Yield name, photograph and true mask of a test set. Raises InputError unless each image has a mask."""
-    archives = [RAW / file for file in TESTS[test]]
-    images, mask_of = members(archives[0], PICTURES), masks(archives[1])
-    tables.agree(archives[1], mask_of, images, "the images")
-    with zipfile.ZipFile(archives[0]) as of_images, zipfile.ZipFile(archives[1]) as of_masks:
-        for name, member in tqdm(images.items(), desc=test, unit="image"):
-            image = photographs.decode(*photographs.read(of_images, member))
-            mask = photographs.read(of_masks, mask_of[name])
+def official(test: str) -> dict[str, Path]:
+    """Return the archive of each image of an official test set. Raises InputError unless each has a mask."""
+    images, of_masks = (RAW / file for file in TESTS[test])
+    found = dict.fromkeys(members(images, PICTURES), images)
+    tables.agree(of_masks, masks(of_masks), found, "the images")
+    return found
+
+
+def unseen(name: str, of_masks: Path) -> dict[str, Path]:
+    """Return the archive of each image of one's own set that has a mask and of whose lesion no U-Net has learnt."""
+    table = read_csv(SORTED / f"{name}.csv", ("image", "archive", "lesion"), f"stages.sort {name}")
+    learnt = read_csv(SORTED / "isic2018.csv", ("image", "split"), "stages.sort isic2018").query("split != 'test'")[
+        "image"
+    ]
+    seen = table["lesion"].isin(table["lesion"][table["image"].isin(learnt)])
+    rows = table[~seen & table["image"].isin(list(masks(of_masks)))]
+    return {row.image: RAW / row.archive for row in rows.itertuples()}
+
+
+def pairs(test: str, archive_of: dict[str, Path], of_masks: Path) -> Iterator[Pair]:
+    """Yield name, photograph and true mask of each image."""
+    mask_of = masks(of_masks)
+    with ExitStack() as stack:
+        zips = {path: stack.enter_context(zipfile.ZipFile(path)) for path in {*archive_of.values(), of_masks}}
+        member_of = {path: members(path, PICTURES) for path in set(archive_of.values())}
+        for name, path in tqdm(archive_of.items(), desc=test, unit="image"):
+            image = photographs.decode(*photographs.read(zips[path], member_of[path][name]))
+            mask = photographs.read(zips[of_masks], mask_of[name])
             yield name, image, photographs.decode_mask(*mask, image.shape[:2])
 
 
@@ -96,11 +116,13 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     segment, unet34 = config.read("segment", Segment), config.read("unet34", Unet34)
     compute, resize = config.read("compute", Compute), config.read("resize.isic2018", Resize)
-    tests = [test for test in config.read("data.tests", tuple[Test, ...]) if "task1" in test]
+    sets = config.read("data.sets", Sets).items()
+    tests = {test: RAW / TESTS[test][1] for test in config.read("data.tests", tuple[Test, ...]) if "task1" in test}
+    own = {name: RAW / of.masks for name, of in sets if isinstance(of, Own) and of.masks}
     device = loop.prepare(compute, 0)
     folds, last = [Path(f"models/unet34/{fold}.pt") for fold in unet34.folds], unet34.phases[-1].array
     nets: dict[str, Net] = {}
-    if tests:
+    if tests or own:
         nets["segment"] = loaded(segment, [Path("models/segment/jaccard.pt")], resize, "segment", device)
         nets["unet34"] = loaded(unet34, folds, resize, last, device)
     needed = resize.model_copy(update={"arrays": {net.array: resize.arrays[net.array] for net in nets.values()}})
@@ -108,12 +130,13 @@ def main() -> None:
     with replacing_folder(Path("data/submissions/masks")) as submissions:
         for name in ("segment", "unet34"):
             (submissions / name).mkdir()
-        for test in tests:
+        for test, of_masks in (tests | own).items():
+            archive_of = unseen(test, of_masks) if test in own else official(test)
             with ExitStack() as stack:
                 archives = {
                     name: stack.enter_context(zipfile.ZipFile(submissions / name / f"{test}.zip", "w")) for name in nets
                 }
-                for image, pixels, truth in pairs(test):
+                for image, pixels, truth in pairs(test, archive_of, of_masks):
                     ready = photographs.prepare(pixels, None, needed)
                     for name, net in nets.items():
                         guess = net.mask(ready, pixels.shape[:2], compute)

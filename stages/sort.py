@@ -1,20 +1,24 @@
-"""Sort: make one table a set of the official CSVs, with each image's label, lesion and part.
+"""Sort: make one table a set of the official CSVs, or of one's own, with each image's label, lesion and part.
 
-    python -m stages.sort
+    python -m stages.sort isic2019
 
-Reads the tables of 2019, 2017 and 2020 in data/raw and the names in the image archives; writes
-  data/sorted/isic2019.csv  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see
-                            lesions/isic/splits.py; '' for lesions of the test sets that sort.leave_out names)
-  data/sorted/isic2018.csv  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there,
-                            and a lesion of which ISIC 2017 validates an image is test, so that the U-Net has never
-                            seen the lesions that classifiers are scored on; fold: 0, 1 or 2, study D's three folds
-  data/sorted/isic2017.csv  image, archive (train or validation), lesion, label (MEL, BKL or NV), split (train or val:
-                            the official parts, though two lesions of the real set are in both)
-  data/sorted/merged.csv    image, archive (isic2019, isic2020, train or validation), lesion, label, eighty: study E's
-                            set, which is 2019's, what of 2017 is not there (nothing, in the whole archives) and, if
-                            data.isic2020 says so, what of 2020 has one of its labels
-  data/sorted/counts.csv    set, column, part, label, images: how many of each class each part of these tables has
-  metrics/sort.json         images: of ISIC 2019
+Reads tables and names of images in data/raw; writes
+  data/sorted/<set>.csv         a line an image
+  data/sorted/counts/<set>.csv  set, column, part, label, images: how many of each class each part has
+  metrics/sort/<set>.json       images
+The columns:
+  isic2019  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see lesions/isic/splits.py; ''
+            for lesions of the test sets that sort.leave_out names)
+  isic2018  image, mask, split, fold: an image that is in the 2019 set too plays the part it has there, and a lesion of
+            which ISIC 2017 validates an image is test, so that the U-Net has never seen the lesions that classifiers
+            are scored on; fold: 0, 1 or 2, study D's three folds
+  isic2017  image, archive (train or validation), lesion, label (MEL, BKL or NV), split (train or val: the official
+            parts, though two lesions of the real set are in both)
+  merged    image, archive (isic2019, isic2020, train or validation), lesion, label, eighty: study E's set, which is
+            2019's, what of 2017 is not there (nothing, in the whole archives) and, if data.isic2020 says so, what of
+            2020 has one of its labels
+  a set of one's own: image, archive (its path in data/raw), lesion (the patient where the table has one), label, cv0 …
+A set that data.sets does not name is not there: what the others would take from it they do without.
 """
 
 import argparse
@@ -24,15 +28,17 @@ import numpy as np
 import pandas as pd
 
 from lesions.core import config
-from lesions.core.errors import InputError, run
+from lesions.core.errors import InputError, nearest, run
 from lesions.core.files import write_csv, write_json
 from lesions.isic import names as isic
 from lesions.isic import splits
 from lesions.raw import tables
-from lesions.raw.config import Sort
+from lesions.raw.config import Own, Sets, Sort
 from lesions.raw.zips import PICTURES, masks, members
 
 STUDY_D_FOLDS = 3
+FEW = "expected one a fold at least: use more images, leave the class out of labels, or a smaller sort.folds"
+NONE = pd.DataFrame(columns=["image", "lesion", "label", "cv0", "split"])  # a set that is not there
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
 
 
@@ -135,38 +141,80 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     return pairs.assign(fold=splits.deal(lesion, (1.0,) * STUDY_D_FOLDS, rng))
 
 
-def count(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
+    """Return a set of one's own, dealt into folds or, where its table has a split, as it says.
+
+    A lesion, or a patient, stays whole: it is dealt out under the rarest of its labels or, if that has fewer than
+    `sort.folds` of them, under the commonest of these. Where the table has no validation part, `sort.validation` of its
+    training part becomes one.
+    """
+    images: dict[str, str] = {}
+    for file in own.pictures:
+        for name in members(raw / file, PICTURES):
+            if name in images:
+                raise InputError(f"{raw / file}: picture {name} is in {images[name]} too; expected it in one of them")
+            images[name] = file
+    table, rng = tables.read_own(raw / own.table, own, images), np.random.default_rng(sort.seed)
+    if table["label"].nunique() < 2:
+        raise InputError(f"{raw / own.table}: {table['label'].nunique()} classes in {own.label}; expected two at least")
+    for label, lesions_of in table.groupby("label")["lesion"].nunique().items():
+        if not own.split and lesions_of < sort.folds:
+            raise InputError(f"{raw / own.table}: class {label}: {lesions_of} lesions for {sort.folds} folds; {FEW}")
+    often = table["label"].map(table["label"].value_counts())
+    rarest = table.loc[often.groupby(table["lesion"]).idxmin()].set_index("lesion")["label"]
+    few = rarest.map(rarest.value_counts()) < sort.folds
+    dealt = playing(table.assign(label=table["lesion"].map(rarest.mask(few, rarest.mode()[0]))), raw, sort)
+    if not own.split:
+        return table.join(splits.folds(dealt, sort.folds, sort.validation, rng)).fillna("")
+    roles = dealt["split"].rename("cv0")
+    if "val" not in set(roles):
+        for _, of in dealt[roles == "train"].groupby("label"):
+            part = splits.deal(of["lesion"], (1 - sort.validation, sort.validation), rng)
+            roles[part.index[part == 1]] = "val"
+    return table.drop(columns="split").join(roles).fillna("")
+
+
+def sorted_set(name: str, raw: Path, sort: Sort, sets: Sets, isic2020: bool) -> pd.DataFrame:
+    """Return the table of a set, with what it takes from the studies' others, as far as they are there."""
+    if isinstance(own := sets[name], Own):
+        return sort_own(raw, own, sort)
+    classified = sort_2019(raw, sort) if "isic2019" in sets else NONE
+    if name == "isic2019":
+        return classified
+    melanoma = sort_2017(raw, classified) if "isic2017" in sets else NONE
+    if name == "isic2017":
+        return melanoma
+    if name == "isic2018":
+        return sort_2018(raw, classified, melanoma, sort)
+    return sort_merged(raw, classified, melanoma, sort, isic2020)
+
+
+def count(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Return set, column, part, label, images: the images of each class in each part that a column of a table deals."""
-    found = []
-    for name, table in tables.items():
-        for column in table.columns.drop(["image", "lesion", "label"]):
-            part, label = table[column].rename("part"), splits.labels(table, column).rename("label")
-            counted = table.groupby([part, label])["image"].count().rename("images").reset_index()
-            found.append(counted.assign(set=name, column=column))
+    found = [pd.DataFrame(columns=["part", "label", "images", "set", "column"])]
+    for column in table.columns.drop(["image", "lesion", "label"], errors="ignore") if "label" in table else ():
+        part, label = table[column].rename("part"), splits.labels(table, column).rename("label")
+        counted = table.groupby([part, label])["image"].count().rename("images").reset_index()
+        found.append(counted.assign(set=name, column=column))
     return pd.concat(found).query("part != ''")[["set", "column", "part", "label", "images"]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", help="a set of params.yaml: data.sets")
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--out", type=Path, default=Path("data/sorted"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/sort.json"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/sort"))
     args = parser.parse_args()
-    sort, isic2020 = config.read("sort", Sort), config.read("data.isic2020", bool)
-    classified = sort_2019(args.raw, sort)
-    melanoma = sort_2017(args.raw, classified)
-    pairs = sort_2018(args.raw, classified, melanoma, sort)
-    merged = sort_merged(args.raw, classified, melanoma, sort, isic2020)
-    write_csv(args.out / "isic2019.csv", classified)
-    write_csv(args.out / "isic2018.csv", pairs)
-    write_csv(args.out / "isic2017.csv", melanoma)
-    write_csv(args.out / "merged.csv", merged)
-    write_csv(args.out / "counts.csv", count({"isic2019": classified, "isic2017": melanoma, "merged": merged}))
-    write_json(args.metrics, {"images": len(classified)})
-    print(
-        f"{len(classified)} images of {classified['lesion'].nunique()} lesions, {len(pairs)} image and mask pairs, "
-        f"{len(melanoma)} images of ISIC 2017, {(merged['archive'] == 'isic2020').sum()} of ISIC 2020"
-    )
+    sort, sets, isic2020 = config.read("sort", Sort), config.read("data.sets", Sets), config.read("data.isic2020", bool)
+    if args.set not in sets:
+        raise InputError(f"params.yaml: data.sets: no {args.set!r}{nearest(args.set, sets)}")
+    table = sorted_set(args.set, args.raw, sort, sets, isic2020)
+    write_csv(args.out / f"{args.set}.csv", table)
+    write_csv(args.out / f"counts/{args.set}.csv", count(args.set, table))
+    write_json(args.metrics / f"{args.set}.json", {"images": len(table)})
+    of = f" of {table['lesion'].nunique()} lesions" if "lesion" in table else " with masks"
+    print(f"{args.set}: {len(table)} images{of}")
 
 
 if __name__ == "__main__":

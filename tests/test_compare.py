@@ -76,6 +76,7 @@ def run() -> None:
     found = {key: value for key, value in config.read_yaml(config.PARAMS).items() if key in Chosen.model_fields}
     found |= {
         "source": config.read("data.source", str),
+        "sets": tuple(config.section("data.sets")),
         "classifiers": {name: classifier(name) for name in config.section("classifiers")},
     }
     write_json(Path("data/chosen.json"), Chosen(**found).model_dump(mode="json"))

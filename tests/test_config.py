@@ -323,7 +323,7 @@ def test_a_bad_setting_leaves_params_as_they_were(tmp_path, monkeypatch):
 def test_a_stage_ends_with_one_line_and_code_1(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("sort.seeds", 1)))
     done = subprocess.run(
-        [sys.executable, "-m", "stages.sort"],
+        [sys.executable, "-m", "stages.sort", "isic2019"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -47,7 +47,7 @@ def left(folder: Path) -> list[Path]:
 
 
 def test_a_file_that_does_not_fit_leaves_nothing(tmp_path, raw):
-    done = stage("sort", "--raw", str(raw), "--out", "sorted", cwd=tmp_path, file_size=2000)
+    done = stage("sort", "isic2019", "--raw", str(raw), "--out", "sorted", cwd=tmp_path, file_size=2000)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = errors(done)
     assert line.startswith("error: sorted/isic2019.csv: not written: ") and line.endswith("make room and run again")

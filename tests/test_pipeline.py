@@ -49,24 +49,29 @@ def add_more(found: dict) -> None:
     found["data"]["isic2020"], found["resize"]["merged"] = True, whole["resize"]["merged"]
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the repository with the smoke run's settings, reproduced once, two stages at once."""
-    folder = tmp_path_factory.mktemp("project")
+def fresh(folder: Path, *chosen: str) -> Path:
+    """A copy of the repository with some settings, in a git repository of its own, nothing reproduced."""
     names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
     names += [f"data/{name}" for name in (".gitignore", "checksums.json", "generated/none.npy", "weights/none")]
-    for name in [*names, "models/.gitignore"]:
+    for name in [*names, "models/.gitignore", "plots/base_model/.gitkeep"]:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    sh(folder, sys.executable, "-m", "lesions.tools.settings", "settings/smoke.yaml")
-    edit(folder, add_more)
+    sh(folder, sys.executable, "-m", "lesions.tools.settings", *chosen)
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the repository with the smoke run's settings, reproduced once, two stages at once."""
+    folder = fresh(tmp_path_factory.mktemp("project"), "settings/smoke.yaml")
+    edit(folder, add_more)
     sh(folder, sys.executable, "-m", "lesions.tools.parallel", "--jobs", "2")
     sh(folder, "git", "add", "-A")
     sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke")

@@ -119,7 +119,8 @@ def test_the_merged_set_is_2019_and_the_labelled_images_of_2020(raw):
     assert "ISIC_1000000" in more.index and "ISIC_1000008" not in more.index
     assert more.loc["ISIC_1000001", "lesion"] == more.loc["ISIC_1000009", "lesion"] == "IL_1_0"
     assert more.loc["ISIC_1000020", "lesion"] == "ISIC_1000020"
-    counted = sort.count({"isic2019": table, "merged": merged}).set_index(["set", "column", "part", "label"])
+    counted = pd.concat([sort.count("isic2019", table), sort.count("merged", merged)])
+    counted = counted.set_index(["set", "column", "part", "label"])
     counted = counted["images"].sort_index()
     assert counted["merged", "archive", "isic2019"].to_dict() == dict.fromkeys(sorted(isic.CLASSES), 12)
     assert counted["merged", "archive", "isic2020"].to_dict() == {"BKL": 12, "MEL": 2, "NV": 3}
@@ -265,8 +266,10 @@ def sorted_all(raw):
         lambda t: "\r\n".join(f"{line},extra" if line else line for line in t.split("\r\n")),
         lambda t: t.replace(",", " , "),
         lambda t: t.rstrip(),
+        lambda t: t.replace(",", ";"),
+        lambda t: t.replace(",", "\t"),
     ],
-    ids=["BOM", "LF", "CR", "blank lines", ".jpg in ids", "extra column", "spaces", "no last line end"],
+    ids=["BOM", "LF", "CR", "blank lines", ".jpg in ids", "extra column", "spaces", "no last line end", ";", "tab"],
 )
 def test_harmless_oddities_change_nothing(raw, file, change):
     before = sorted_all(raw)
@@ -294,7 +297,7 @@ def line_changed(number: int, change):
         (line_changed(4, lambda line: line.rpartition(",")[0]), r"line 4: \d+ fields; expected \d+, as in the header"),
         (lambda t: re.sub(r"(?<=\d)(?=\r\n)|(?<=,)(?=\r\n)", ",", t), "fields; expected"),  # all but the header
         (line_changed(1, lambda line: line + "," + line.split(",")[1]), r"column \w+ stands twice"),
-        (line_changed(1, lambda line: line.replace(",", ";")), "no column"),
+        (line_changed(1, lambda line: line.replace(",", ";")), "line 2: 1 fields; expected"),
         (line_changed(2, lambda line: '"' + line), "not a CSV in UTF-8: unexpected end of data"),
         (lambda t: "\r\n\r\n" + line_changed(4, lambda line: "," + line.partition(",")[2])(t), "line 6: no image name"),
         (lambda t: t.replace("ISIC_0000001", "ISIC_0000001.png", 1), r"ISIC_0000001\.png"),

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from lesions.core import config
 from lesions.core.config import Count, Name, Section
-from lesions.isic.names import Generated, Set
+from lesions.isic.names import Generated
 from lesions.training.config import Optimisation
 
 
@@ -29,7 +29,7 @@ class Classifier(Recipe):
     family: Name  # a file of lesions/networks
     network: str  # one of its names
     recipe: Name
-    set: Set
+    set: Name
     images: Annotated[str, Field(pattern=r"^(resized|color|masked)/[A-Za-z0-9_/-]+$")]
     split: Literal["standard", "balanced", "eighty", "ham", "ham_1", "ham_2", "melanoma"]
     generated: Generated

@@ -70,7 +70,7 @@ class Experiment:
         self.network = build.find(block.family, block.network)
         self.predictor = Predictor(block, self.switches)
         self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
-        self.classes = splits.classes(split)
+        self.classes = splits.classes(block.set, split, self.table["label"])
         images = read_array(data / f"{block.images}.npy", len(self.table))
         generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
         self.feed = Feed([images, generated], self.device)

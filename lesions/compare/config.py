@@ -17,6 +17,8 @@ class Chosen(Section):
     """What was run, and how: the stage check writes it (data/chosen.json), compare reads it."""
 
     source: str
+    sets: tuple[str, ...]
+    unets: tuple[str, ...]
     compare: Compare
     classifiers: dict[Name, Classifier]
     cross_validate: dict[str, CrossValidation]

@@ -170,7 +170,7 @@ def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
 
 def losses_figure(study: str, histories: dict[str, pd.DataFrame], kind: str) -> Figure:
     """Draw the loss of each classifier in training and in validation by epoch, a line a seed."""
-    figure, axes = squares(len(histories), f"Study {study}: loss in training and in validation, by epoch", kind, 2.7)
+    figure, axes = squares(len(histories), f"{study}: loss in training and in validation, by epoch", kind, 2.7)
     for axis, (name, history) in zip(axes, histories.items(), strict=True):
         for _, one in history.groupby("seed"):
             axis.plot(one["epoch"], one["train_loss"], "o-", color=GREY, ms=3, lw=1, label="training")
@@ -228,7 +228,8 @@ def draw(
     folder: Path, table: pd.DataFrame, tested: dict[str, Tested], histories: dict[str, dict[str, pd.DataFrame]],
     kinds: dict[str, str], confidence: float,
 ) -> None:  # fmt: skip
-    """Draw every picture into `folder`. `tested`: of studies A and B; `histories`: study -> run -> losses by epoch."""
+    """Draw every picture into `folder`. `tested`: of studies A and B and of sets of one's own; `histories`: study or
+    set -> run -> losses by epoch."""
     level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
     standard, balanced = (
         [(f"Table 6.{n}", score.lower(), score) for score in ("loss", "accuracy", "BMA")] for n in (1, 2)
@@ -251,7 +252,9 @@ def draw(
             "schedules": dumbbells(table, "E", parts, of_parts, kinds["E"]),
         }
         figures |= {
-            f"losses_{study.lower()}": losses_figure(study, r, kinds[study]) for study, r in histories.items() if r
+            f"losses_{name.lower()}": losses_figure(f"Study {name}" if name in kinds else name, r, kinds.get(name, ""))
+            for name, r in histories.items()
+            if r
         }
         if tested:
             figures |= {"confusion": confusion_figure(tested, kind), "roc": roc_figure(tested, kind)}

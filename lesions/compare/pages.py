@@ -32,6 +32,10 @@ PICTURES = {
     "schedules": "Study E, Table 3: macro AUC of eight models in training, validation and test",
     "leaderboards": "The ISIC challenges' leaderboards, with the studies' numbers and ours below",
 }
+OWN = {  # what is said of a set of one's own; cv: cross-validated
+    "bma": "BMA", "auc": "macro AUC", "accuracy": "accuracy", "loss": "loss", "cv_bma": "cv BMA",
+    "cv_accuracy": "cv accuracy",
+}  # fmt: skip
 
 Table = tuple[list[str], list[list[Any]]]  # header and lines
 
@@ -196,9 +200,10 @@ def text(
     folds = sorted(table.loc[table["table"] == "Table 6.4", "metric"].unique())  # the mean last
     unets = table[table["run"].isin(["unet", "d_unet34"]) & (table["metric"] == "jaccard_thresholded")]
     body = render(
-        "compare.md.j2", table, tests, tables=Tables(table, published), kinds=kinds, sample=SAMPLE, data=data,
-        level=level, collapsed=collapsed, places=placed(places), unets=unets, number=number, both=both, mark=mark,
-        pairs=lambda study: pairs(tests, study), folds={fold: fold.replace("_", " ") for fold in folds},
+        "compare.md.j2", table, tests, tables=Tables(table, published), kinds=kinds | {"own": ""}, sample=SAMPLE,
+        data=data, level=level, own=OWN, collapsed=collapsed, places=placed(places), unets=unets, number=number,
+        both=both, mark=mark, pairs=lambda study: pairs(tests, study),
+        folds={fold: fold.replace("_", " ") for fold in folds},
     )  # fmt: skip
     used = dict.fromkeys(re.findall(r"\[\^(\w+)]", body))  # in the order of their footnotes
     return body + "".join(f"[^{reason}]: {why[reason]}\n" for reason in used)
@@ -222,5 +227,6 @@ def html(
         lines=lines.assign(state=lines.apply(scorecard.state, axis=1)).to_dict("records"),
         why=dict(pd.read_csv(published / "reasons.csv", keep_default_na=False)[["reason", "short"]].to_numpy()),
         pictures={text: picture(pictures / f"{name}.png") for name, text in PICTURES.items()},
-        pairs={study: pairs(tests, study) for study in "ADE"},
+        pairs={study: pairs(tests, study) for study in (*"ADE", *data["own"])},
+        own={name: Tables(table, published).side_by_side("ours", name, OWN, alone=True) for name in data["own"]},
     )  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lesions.compare.config import Chosen
 from lesions.isic import splits
+from lesions.isic.names import SETS
 from lesions.pictures.config import size_of
 from lesions.training.config import Optimisation
 
@@ -34,7 +35,7 @@ def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) ->
     lines = pd.read_csv(published / "training.csv", keep_default_na=False).to_dict("records")
     needed, found = {line["run"]: line for line in lines}, {}
     for name, block in chosen.classifiers.items():
-        if name in needed:
+        if name in needed and block.set in SETS:
             table = tables[block.set]
             counts = splits.labels(table, block.split)[splits.roles(table, block.split) == "train"].value_counts()
             shown = counts.max() * len(counts) if block.sampler == "balanced" else counts.sum()
@@ -45,6 +46,8 @@ def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) ->
         if name in needed:  # whose epochs are of so many images
             whole, side = recipe.steps * recipe.batch >= int(needed[name]["images"]), min(size_of(one.images, chosen))
             found[name] = reason(needed[name], recipe.weights, "uniform", side, recipe.epochs, whole)
+    if not chosen.unets:
+        return found
     unet, side = chosen.segment, min(chosen.resize["isic2018"].arrays["segment"].size)
     found["unet"] = reason(needed["unet"], unet.weights, "uniform", side, length(unet), whole=True)
     return found

@@ -1,7 +1,7 @@
 """Each study's tables from prediction files: rows of lesions.compare.measured, named as in published/numbers.csv."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def train(runs: Runs, blocks: Blocks) -> tuple[Found, Rows]:
     """Return the runs of study A's Tables 6.1 and 6.2, and every checkpoint of them."""
     found, rows = {}, []
     for name, block in blocks.items():
-        predicted = runs.read("train", name, splits.classes(block.split))
+        predicted = runs.read("train", name, splits.classes(block.set, block.split, pd.Series()))
         found[name] = predicted.first()
         for checkpoint in predicted.runs:
             tested = predicted.first(checkpoint)
@@ -178,7 +178,39 @@ def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
     return found, rows
 
 
-def calibrated(runs: Runs, ensembles: Blocks) -> Rows:
+def own(runs: Runs, name: str, blocks: Blocks, folds: Blocks, images: int) -> tuple[Found, Rows]:
+    """Return what classifiers say of the test part of a set of one's own, and cross-validated where all folds ran.
+
+    runs: with the lesions of that set. images: how many it has.
+    """
+    found: Found = {}
+    rows, tested = [], dict[str, dict[int, Tested]]()
+    for run in blocks:
+        found[run] = runs.read("train", run).first()
+        scores = dict(measured.classification(found[run], runs.confidence))
+        area = float(measured.macro_auc(found[run])[0])
+        scores["auc"] = intervals.around(area, measured.resampled_auc(found[run]), runs.confidence)
+        rows += scored("ours", name, run, len(found[run].truth), scores)
+    for key, one in folds.items():
+        if one.classifier in blocks:
+            of = tested.setdefault(one.classifier, {0: found[one.classifier]})
+            of[one.fold] = runs.read("cross_validate", key, found[one.classifier].classes).first()
+    for run, of in tested.items():
+        for row in measured.cross_validation(run, of, images, runs.confidence):
+            if metric := {"bma": "cv_bma", "accuracy_by_lesion": "cv_accuracy"}.get(row["metric"]):
+                rows.append(row | {"study": "ours", "table": name, "metric": metric})
+    return found, rows
+
+
+def own_masks(name: str, masks: pd.DataFrame, confidence: float) -> Rows:
+    """Return the U-Nets' scores on the experts' masks of a set of one's own. masks: what stages.score_masks wrote."""
+    rows = []
+    for model, of in masks.groupby("model", sort=False):
+        rows += scored("ours", f"{name}: masks", str(model), len(of), measured.segmentation(of, confidence))
+    return rows
+
+
+def calibrated(runs: Runs, ensembles: Iterable[str]) -> Rows:
     """Return our ensembles on their test part: BMA and accuracy of the balanced output, AUC and loss of the other.
 
     The BMA of each source of images (the letters that begin a lesion's id: HAM, BCN, MSK …) stands beside them.

@@ -24,7 +24,8 @@ def bases(source: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     for file in wanted:  # before gigabytes are copied
         if not (folder / file).is_file() and not unpacked(folder / file).is_dir():
             way_out = "; without them, set data.isic2020 to false" if file in FILES_2020 else ""
-            raise InputError(
-                f"{folder / file}: not found; data.source must be a folder laid out as <year>/<file>{way_out}"
-            )
+            if inner := next(folder.glob(f"*/{file}"), None) or next(folder.glob(f"*/{unpacked(Path(file))}"), None):
+                way_out = f"; say {str(folder / inner.relative_to(folder).parts[0])!r}, which has it"
+            laid_out = "laid out as <year>/<file>" if "/" in file else f"which has {file}, zipped or unpacked"
+            raise InputError(f"{folder / file}: not found; data.source must be a folder {laid_out}{way_out}")
     return (str(folder),)

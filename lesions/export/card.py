@@ -33,6 +33,7 @@ ISIC_2019 = (
     "MSK: © Anonymous; Codella et al., arXiv:1710.05006",
 )
 ISIC_2020 = "ISIC 2020: © ISDIS, doi:10.34970/2020-ds01; Rotemberg et al., doi:10.1038/s41597-021-00815-z"
+OWN = "of a set of one's own: whoever owns its pictures says what may be done with what learnt from them"
 SAMPLE = "drawn pictures: of no use for photographs"
 NOT_FOR = (
     "No medical device: not for diagnosis, treatment or triage, nor to tell anyone that a lesion is harmless.",
@@ -55,6 +56,8 @@ def rights(of: str, sample: bool, isic2020: bool) -> dict[str, Any]:
     """Return licence, terms and attribution of what learnt from the images of a set."""
     if sample:
         return {"licence": "Apache-2.0", "terms": SAMPLE, "attribution": []}
+    if of not in LICENCES:
+        return {"licence": "that of its pictures", "terms": OWN, "attribution": []}
     sources = {"isic2017": (ISIC_2017,), "isic2018": (ISIC_2018, HAM), "isic2019": ISIC_2019}.get(of)
     sources = sources or (*ISIC_2019, ISIC_2017, *(ISIC_2020,) * isic2020)
     return {"licence": LICENCES[of], "terms": TERMS[LICENCES[of]], "attribution": list(sources)}

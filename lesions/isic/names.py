@@ -7,7 +7,7 @@ from typing import Literal
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 Label = Literal["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
 Generated = Literal["none", "MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]  # the class whose images are added
-Set = Literal["isic2019", "isic2017", "merged"]  # that are classified
+SETS = ("isic2019", "isic2018", "isic2017", "merged")  # of the studies; isic2018 has masks, the others classes
 RARE = ("AK", "DF", "VASC", "SCC")  # merged into one class in study A's balanced setting
 MERGED = "+".join(RARE)
 BALANCED_CLASSES = ("MEL", "NV", "BCC", "BKL", MERGED)
@@ -51,15 +51,21 @@ TESTS: dict[str, tuple[str, str]] = {  # their archives of images; their ground 
     )
 }
 FOLDERS = {Path(IMAGES_2020).name: "train"}  # archive -> the folder in it, if that has another name
-FILES = (
-    IMAGES_2019, TRUTH_2019, METADATA_2019, IMAGES_2018, MASKS_2018, *IMAGES_2017.values(), *TRUTH_2017.values()
-)  # fmt: skip
+FILES = {  # of each set; merged has the images of the others, and of 2020 where params.yaml asks for them
+    "isic2019": (IMAGES_2019, TRUTH_2019, METADATA_2019),
+    "isic2018": (IMAGES_2018, MASKS_2018),
+    "isic2017": (*IMAGES_2017.values(), *TRUTH_2017.values()),
+}
 FILES_2020 = (IMAGES_2020, TRUTH_2020, DUPLICATES_2020)
 
 
-def files(isic2020: bool, tests: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return all files of a source, with those of 2020 and of test sets that params.yaml asks for (data)."""
-    return (*FILES, *FILES_2020 * isic2020, *(file for test in tests for file in TESTS[test]))
+def files(isic2020: bool, tests: Iterable[str] = (), sets: Iterable[str] = SETS) -> tuple[str, ...]:
+    """Return all official files of sets and test sets, with those of 2020 if params.yaml asks for them (data)."""
+    of_sets = (file for name in sets for file in FILES.get(name, ()))
+    return (*of_sets, *FILES_2020 * isic2020, *(file for test in tests for file in TESTS[test]))
+
+
+OFFICIAL = frozenset(Path(file).name for file in files(True, TESTS))  # names of files
 
 
 def canonical(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lesions.core.errors import InputError
-from lesions.isic.names import AKIEC, BALANCED_CLASSES, CLASSES, HAM_CLASSES, MELANOMA_CLASSES, MERGED, RARE
+from lesions.isic.names import AKIEC, BALANCED_CLASSES, CLASSES, HAM_CLASSES, MELANOMA_CLASSES, MERGED, RARE, SETS
 
 SPLITS = "standard, holdout, balanced, eighty, ham, ham_1, ham_2, melanoma, cv<fold>"
 HAM_SPLITS = ("ham", "ham_1", "ham_2")
@@ -113,8 +113,9 @@ def ham(table: pd.DataFrame, fold: int = 0) -> pd.Series:
     return filled(roles.where(roles.isin(["", "test"]), dealt), table, ("train", "val"))
 
 
-def classes(split: str) -> tuple[str, ...]:
-    return CLASSES_OF.get(split, CLASSES)  # most splits have all eight
+def classes(of: str, split: str, labels: pd.Series) -> tuple[str, ...]:
+    """Return the classes of a set under a split: most splits have all eight; a set of one's own has its `labels`."""
+    return CLASSES_OF.get(split, CLASSES) if of in SETS else tuple(sorted(labels.unique()))
 
 
 def labels(table: pd.DataFrame, split: str) -> pd.Series:

@@ -29,7 +29,7 @@ B0_STAGES = (
     (6, 3, 1, 192, 320, 1),
 )
 LITE0 = "tf_efficientnet_lite0"
-OF_LITE0 = timm.get_pretrained_cfg(LITE0)
+HALF = (0.5, 0.5, 0.5)  # mean and std that its weights expect
 
 
 def spatial_softmax(maps: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ def efficientnet_b0(*, arl: bool, squeeze_excitation: bool) -> nn.Module:
     return EfficientNet([MBConvConfig(*stage, block=block) for stage in B0_STAGES], dropout=0.2)
 
 
-def attend(block: InvertedResidual, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+def attend(block: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     """Return formula 2.2 from x and what timm's block made of it, x + F(x): that block's forward hook."""
-    return output + block.alpha * spatial_softmax(output - inputs[0]) * inputs[0]
+    return output + block.get_parameter("alpha") * spatial_softmax(output - inputs[0]) * inputs[0]
 
 
 def lite0() -> nn.Module:
@@ -135,8 +135,8 @@ NETWORKS = {
     "efficientnet_b0_no_se_arl": Network(
         lambda size: efficientnet_b0(arl=True, squeeze_excitation=False), plain=torchvision_b0
     ),
-    "lite0": Network(lambda size: lite0(), mean=OF_LITE0.mean, std=OF_LITE0.std),
-    "lite0_arl": Network(lambda size: lite0_arl(), plain=lite0, mean=OF_LITE0.mean, std=OF_LITE0.std),
+    "lite0": Network(lambda size: lite0(), mean=HALF, std=HALF),
+    "lite0_arl": Network(lambda size: lite0_arl(), plain=lite0, mean=HALF, std=HALF),
 }
 
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lesions.core.config import Fraction, Section
-from lesions.isic.names import Set
+from lesions.core.config import Fraction, Name, Section
 
 
 class Illuminant(Section):
@@ -32,14 +31,14 @@ class Methods(Section):
 
 
 class ColorCorrect(Section):
-    sets: tuple[Set, ...]
+    sets: tuple[Name, ...]
     methods: Methods
 
 
 class Masked(Section):
     """A set of masked images: grey or flat outside the mask, or cropped to its box."""
 
-    set: Set
+    set: Name
     style: Literal["grey", "flat", "crop"]
 
 

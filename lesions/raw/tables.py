@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +12,15 @@ import pandas as pd
 
 from lesions.core.errors import InputError
 from lesions.isic.names import CLASSES, DIAGNOSES, HAM_CLASSES, TESTS, TWINS, UNKNOWN, canonical
-from lesions.raw.zips import members, open_archive
+from lesions.raw.config import Own
+from lesions.raw.zips import PICTURES, members, open_archive
 
 TRUTH_COLUMNS = ("image", *CLASSES, UNKNOWN)
 UNSCORED = ("ISIC_0035068",)  # of ISIC 2018 Task 3: the official scorer leaves it out
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
 MISSING = ("nan", "na", "n/a", "none", "null")  # how other programs write a blank
+ROLES = {"train": "train training", "val": "val valid validation dev", "test": "test testing"}  # as tables write them
+CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")  # names of columns and files are made of it
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
 PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # other names in the list of duplicates
@@ -38,7 +43,9 @@ def lines_of(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
     Raises InputError, which names the expected `columns`, for anything else than a CSV in UTF-8.
     """
     try:
-        reader = csv.reader(io.StringIO(content(Path(path)).decode("utf-8-sig"), newline=""), strict=True)
+        text = content(Path(path)).decode("utf-8-sig")
+        delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)  # as spreadsheets of some countries have it
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the download stage") from None
@@ -103,14 +110,14 @@ def read_labels(path: Path, columns: Sequence[str] = TRUTH_COLUMNS) -> pd.DataFr
     return pd.DataFrame({"image": table["image"], "label": scores.idxmax(axis=1)})
 
 
-def lesion_ids(path: Path, table: pd.DataFrame) -> pd.Series:
-    """Return the lesion of each row of `table`, read from `path`; an image without lesion_id is a lesion of its own.
+def lesion_ids(path: Path, table: pd.DataFrame, column: str = "lesion_id") -> pd.Series:
+    """Return the lesion of each row of `table`, read from `path`; an image without one is a lesion of its own.
 
     Raises InputError for what other programs write for a blank: it would be one large lesion.
     """
-    for line in table.index[table["lesion_id"].str.lower().isin(MISSING)]:
-        raise InputError(f"{path}: line {line}: lesion_id {table['lesion_id'][line]}; expected an id, or nothing")
-    return table["lesion_id"].where(table["lesion_id"] != "", table["image"].map(canonical))
+    for line in table.index[table[column].str.lower().isin(MISSING)]:
+        raise InputError(f"{path}: line {line}: {column} {table[column][line]}; expected an id, or nothing")
+    return table[column].where(table[column] != "", table["image"].map(canonical))
 
 
 def read_lesions(path: Path) -> pd.DataFrame:
@@ -190,6 +197,57 @@ def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFr
     if table.empty:
         raise InputError(f"{truth}: no image with a diagnosis among {', '.join(DIAGNOSES)}; expected thousands")
     return table[["image", "lesion", "label"]].reset_index(drop=True)
+
+
+def stem(picture: str) -> str:
+    """Return a picture's name without the folder before it and without its ending, if that is a picture's."""
+    name = picture.replace("\\", "/").rpartition("/")[2]
+    start, _, ending = name.rpartition(".")
+    return start if start and f".{ending.lower()}" in PICTURES else name
+
+
+def read_own(path: Path, own: Own, images: dict[str, str]) -> pd.DataFrame:
+    """Read columns image, archive, lesion, label and, where there is one, split (train, val or test) of a set of one's
+    own, in its order. lesion: what stays in one part: the patient, else the lesion, else the image.
+
+    images: the archive of each picture there is; one without a row is told on stderr and left out, as are rows of
+    labels that `own.labels` does not name. Raises InputError for a row without picture, a blank or unusable label, a
+    word that is no part, and a lesion in two parts.
+    """
+    table = read_rows(path, own.columns).rename(columns={own.label: "label"})
+    table["image"] = table["image"].map(stem)
+    for line in table.index[table["image"].duplicated()]:
+        raise InputError(f"{path}: line {line}: image {table['image'][line]} stands twice; expected one row an image")
+    if own.labels:
+        named = table["label"].isin(own.labels)
+        if not named.all():
+            others = ", ".join(sorted(set(table["label"][~named])))
+            print(
+                f"{path}: left out {(~named).sum()} images of labels without a name in labels: {others}",
+                file=sys.stderr,
+            )
+        table = table[named].replace({"label": own.labels})
+    for line in table.index[~table["label"].map(lambda label: bool(CLASS.fullmatch(label)))]:
+        raise InputError(
+            f"{path}: line {line}: label {table['label'][line]!r}; expected letters, digits, spaces and ._+-"
+        )
+    for image in table["image"][~table["image"].isin(list(images))]:
+        raise InputError(f"{path}: image {image}: not in {', '.join(own.pictures)}; mend either")
+    if more := sorted(set(images) - set(table["image"])):
+        print(f"{path}: left out {len(more)} pictures without a row, {more[0]} the first", file=sys.stderr)
+    together = table["image"]
+    for column in filter(None, (own.lesion, own.patient)):
+        together = together.where(table[column] == "", lesion_ids(path, table, column))
+    table = table.assign(lesion=together, archive=table["image"].map(images))
+    if not own.split:
+        return table[["image", "archive", "lesion", "label"]].reset_index(drop=True)
+    known = {word: role for role, words in ROLES.items() for word in words.split()}
+    table["split"], words = table[own.split].str.lower().map(known), table[own.split]
+    for line in table.index[table["split"].isna()]:
+        raise InputError(f"{path}: line {line}: {own.split} {words[line]!r}; expected train, val or test")
+    for lesion in table.groupby("lesion")["split"].nunique().loc[lambda parts: parts > 1].index:
+        raise InputError(f"{path}: {lesion} is in two parts of {own.split}; expected a lesion or a patient in one")
+    return table[["image", "archive", "lesion", "label", "split"]].reset_index(drop=True)
 
 
 def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lesions.core.errors import InputError
 from lesions.core.files import LITTER
-from lesions.isic.names import FOLDERS
+from lesions.isic.names import FOLDERS, OFFICIAL
 
 CHUNK = 1 << 20
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
@@ -26,7 +26,8 @@ BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError
 
 
 def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
-    """Return what is wrong with a member's entry, or None: it must be a plain file or folder in one of `folders`."""
+    """Return what is wrong with a member's entry, or None: it must be a plain file or folder, of an official archive
+    in one of `folders`."""
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name):
@@ -39,7 +40,9 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
         return f"is packed by method {member.compress_type}; expected stored or deflated"
     if (largest := max(member.file_size, member.compress_size)) > LARGEST:
         return f"has {largest / 1e6:.0f} MB, more than any photograph"
-    if not parts or not (parts[0] in (*folders, *TEXTS, "__MACOSX") or LITTER.fullmatch(parts[0])):
+    if not parts:
+        return "has no name"
+    if folders and not (parts[0] in (*folders, *TEXTS, "__MACOSX") or LITTER.fullmatch(parts[0])):
         return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None
 
@@ -53,7 +56,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: not found; run the download stage") from None
     except BROKEN as error:
         raise InputError(f"{path}: not a whole zip archive ({error}); delete it and download it again") from None
-    folders = tuple(filter(None, (path.stem, FOLDERS.get(path.name))))
+    folders = tuple(filter(None, (path.stem, FOLDERS.get(path.name)))) if path.name in OFFICIAL else ()
     for member in archive.infolist():
         if fault := _fault(member, folders):
             archive.close()

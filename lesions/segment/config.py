@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lesions.core.config import Count, Fraction, Name, Section, Seed
-from lesions.isic.names import Set
 from lesions.training.config import Optimisation
 
 
@@ -30,7 +29,7 @@ class Unet34(Section):
     decoder: str  # an architecture of segmentation-models-pytorch
     encoder: str  # one of its encoders, tu-<network of timm> among them
     weights: Name
-    folds: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
+    folds: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     phases: Annotated[tuple[ArrayPhase, ...], Field(min_length=1)]
     range_steps: Annotated[int, Field(ge=10)]
     batch: Annotated[int, Field(ge=2)]
@@ -42,6 +41,6 @@ class Unet34(Section):
 
 
 class PredictMasks(Section):
-    sets: tuple[Set, ...]
+    sets: tuple[Name, ...]
     checkpoint: Literal["loss", "jaccard"]
     threshold: Fraction

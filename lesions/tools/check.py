@@ -16,12 +16,15 @@ from lesions.core.errors import nearest
 from lesions.download.config import Weights, refuse_own
 from lesions.export.config import Publish
 from lesions.gan.config import AugmentGan, BaseModelRecipe, BaseModelRun, Keras
+from lesions.isic.names import SETS
 from lesions.pictures.config import ColorCorrect, Masked, set_of
 from lesions.predict.config import Ensemble, Score
 from lesions.raw.config import Data, Resize, Sort
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training.config import Compute
 
+OWN_SPLITS = ("standard", "ham", "ham_1", "ham_2")  # of a set of one's own; ham: of its lesions whose id begins so
+SPLITS = (*OWN_SPLITS, "balanced", "eighty")  # of isic2019
 NETWORKS = Path(__file__).parents[1] / "networks"
 GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
@@ -33,10 +36,12 @@ class Params(Section):
     data: Data
     weights: Weights
     sort: Sort
-    resize: dict[Literal["isic2019", "isic2018", "isic2017", "merged"], Resize]
+    resize: dict[Name, Resize]
     color_correct: ColorCorrect
     compute: Compute
     keras: Keras
+    unets: tuple[Literal["isic2018"], ...]
+    gans: tuple[Literal["isic2019"], ...]
     segment: Segment
     unet34: Unet34
     predict_masks: PredictMasks
@@ -68,6 +73,7 @@ class Params(Section):
     def agree(self) -> "Params":
         """Check sections against each other, and that data.source is not a folder that the stage download fills."""
         refuse_own(self.data.source)
+        self.agree_on_sets()
         self.agree_on_pairs()
         self.agree_on_arrays()
         self.agree_on_weights()
@@ -113,8 +119,27 @@ class Params(Section):
         if file.removesuffix(".pt") not in other.checkpoints:
             raise ValueError(f"{place}: {of} keeps {', '.join(other.checkpoints)}, not {file}")
 
+    def agree_on_sets(self) -> None:
+        """Check that what is made of sets is made of those that are there."""
+        places = {"resize": self.resize, "unets": self.unets, "gans": self.gans}
+        places |= {"predict_masks.sets": self.predict_masks.sets, "color_correct.sets": self.color_correct.sets}
+        for place, named in places.items():
+            for name in named:
+                if name not in self.data.sets:
+                    raise ValueError(f"{place}: {name}: not in data.sets{nearest(name, self.data.sets)}")
+        if self.data.source == "sample" and (own := sorted(set(self.data.sets) - set(SETS))):
+            raise ValueError(
+                f"data.sets: {own[0]}: expected data.source to be the folder or the URL that has its files"
+            )
+        if bool(self.unets) != bool(self.unet34.folds):
+            raise ValueError("unet34.folds: expected folds where unets names a set, [] where it names none")
+        if self.predict_masks.sets and not self.unets:
+            raise ValueError("predict_masks.sets: masks are a U-Net's; expected unets: [isic2018], or no set")
+
     def agree_on_pairs(self) -> None:
         """Check that the arrays of image and mask that U-Nets learn from are made."""
+        if not self.unets:
+            return
         pairs = self.resize["isic2018"].arrays if "isic2018" in self.resize else {}
         for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
             if array not in pairs:
@@ -140,15 +165,16 @@ class Params(Section):
             if one.set not in self.predict_masks.sets:
                 raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
         gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
-        if gan is None or gan.size != GAN_SIZE:
+        if self.gans and (gan is None or gan.size != GAN_SIZE):
             raise ValueError(f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, as study B's networks have")
         images = self.arrays()
         blocks: dict[str, Classifier | BaseModelRun] = {f"classifiers.{k}": b for k, b in self.classifiers.items()}
         for place, block in (blocks | {f"base_models.{k}": b for k, b in self.base_models.items()}).items():
             if block.images not in images:
                 raise ValueError(f"{place}.images: no array {block.images!r}{nearest(block.images, images)}")
-            if block.generated not in ("none", self.augment_gan.label):
-                raise ValueError(f"{place}.generated: expected none or {self.augment_gan.label} (augment_gan.label)")
+            made = ("none", *(self.augment_gan.label for _ in self.gans))
+            if block.generated not in made:
+                raise ValueError(f"{place}.generated: expected {' or '.join(made)} (augment_gan.label)")
         for name, run in self.base_models.items():
             if set_of(run.images, self.masked) != "isic2019":
                 raise ValueError(f"base_models.{name}.images: {run.images}: expected an array of isic2019")
@@ -160,12 +186,17 @@ class Params(Section):
         families = {path.stem for path in NETWORKS.glob("*.py")} - {"__init__", "build"}
         if block.family not in families:  # dvc.yaml makes the family's file a dependency
             raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, families)}")
-        only = {"isic2017": "melanoma", "merged": "eighty"}.get(block.set)
-        fits = block.set == set_of(block.images, self.masked)
-        if not fits or (block.split != only if only else block.split == "melanoma"):
+        only = {"isic2017": ("melanoma",), "merged": ("eighty",), "isic2018": ()}.get(block.set)
+        if only is None:
+            only = SPLITS if block.set in SETS else OWN_SPLITS
+        if block.set != set_of(block.images, self.masked) or block.split not in only:
             raise ValueError(f"{place}: set {block.set}, images {block.images} and split {block.split} disagree")
         masked = block.images.startswith("masked/")
-        if masked and block.set != "isic2017" and not block.split.startswith(("standard", "ham")):
+        if (
+            masked
+            and block.set != "isic2017"
+            and not (block.set in SETS and block.split.startswith(("standard", "ham")))
+        ):
             raise ValueError(f"{place}.images: {block.images}: {UNET_HAS_SEEN}")
         if block.split.startswith("ham_") and self.sort.folds <= int(block.split[-1]):
             raise ValueError(f"{place}.split: {block.split}: expected sort.folds above {block.split[-1]}")
@@ -194,6 +225,8 @@ class Params(Section):
             raise ValueError(f"{place}: expected <classifier>-<fold>, fold below {self.sort.folds}")
         if (block.split, block.generated) != ("standard", "none"):
             raise ValueError(f"{place}: {one.classifier} needs split standard and generated none")
+        if getattr(self.data.sets[block.set], "split", None):
+            raise ValueError(f"{place}: the table of {block.set} has a split, and so no folds")
         if block.images.startswith("masked/"):
             raise ValueError(f"{place}: {one.classifier}: {UNET_HAS_SEEN}")
         if one.weights.startswith("models/"):
@@ -244,7 +277,7 @@ class Params(Section):
 def chosen(params: Params) -> Chosen:
     """Return the part of params.yaml that the stage compare reads."""
     repeated = {key: getattr(params, key) for key in Chosen.model_fields.keys() & Params.model_fields.keys()}
-    return Chosen(source=params.data.source, **repeated)
+    return Chosen(source=params.data.source, sets=tuple(params.data.sets), **repeated)
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -18,7 +18,6 @@ from pathlib import Path
 from lesions.core.errors import InputError, run
 from lesions.download.config import STORE, refuse_links
 from lesions.download.servers import bases
-from lesions.isic import names as isic
 from lesions.tools import check, sizes
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -119,7 +118,7 @@ def main() -> None:
         wanted = sizes.needed(chosen)
         refuse_links()
         if chosen.data.source != "sample":
-            bases(chosen.data.source, isic.files(chosen.data.isic2020))
+            bases(chosen.data.source, chosen.data.files)
         wrong += disk(wanted)
         said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
         backend = chosen.keras.backend

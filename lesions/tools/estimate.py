@@ -17,7 +17,7 @@ import sys
 import timeit
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import partial, reduce
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ SPLITS = {
     "balanced": (5 * 1_987 / 25_331, 0.7, 0.1, 0.2), "ham": (10_015 / 25_331, 0.7, 0.1, 0.2),
     "melanoma": (1.0, 0.93, 0.07, 0.0), "eighty": (1.0, 0.8, 0.1, 0.1),
 }  # fmt: skip
-# How often oversampling shows an image: the classes times the largest one's share.
+# How often oversampling shows an image: the classes times the largest one's share; of a set of one's own a guess.
 OVERSAMPLED = {"isic2019": 8 * 12_875 / 25_331, "isic2017": 2 * 1_626 / 2_000, "merged": 8 * 18_068 / 31_265}
 PREDICTED = 1 / 3  # of a step's time
 START = 5.0  # seconds of a stage's imports
@@ -90,7 +90,7 @@ def parts(split: str, images: float) -> dict[str, float]:
 def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
     """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
     here, extra = parts(block.split, count[block.set]), chosen.augment_gan.images * (block.generated != "none")
-    often = OVERSAMPLED[block.set] if block.sampler == "balanced" and block.split != "balanced" else 1.0
+    often = OVERSAMPLED.get(block.set, 5.0) if block.sampler == "balanced" and block.split != "balanced" else 1.0
     seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
     predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
@@ -101,6 +101,8 @@ def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: 
 
 def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
     """Return both U-Nets' stages, study D's a phase at a time and with its range tests."""
+    if not chosen.unets:
+        return []
     arrays, images, one, many = chosen.resize["isic2018"].arrays, count["isic2018"], chosen.segment, chosen.unet34
     kind, here = Kind("unet", one.decoder, one.encoder, arrays["segment"].size, one.batch), parts("", images)
     epochs = sum(phase.epochs for phase in one.all_phases)
@@ -119,7 +121,8 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
     """Return what the stages that train or predict do."""
     gan, images = chosen.augment_gan, count["isic2019"]
     kind = Kind("gan", chosen.keras.backend, "dcgan", (64, 64), gan.batch)
-    found = [*segmented(chosen, count), Work("augment_gan", kind, gan.epochs * max(gan.batch, images / 8), 1)]
+    drawn = [Work("augment_gan", kind, gan.epochs * max(gan.batch, images / 8), 1) for _ in chosen.gans]
+    found = segmented(chosen, count) + drawn
     for name, one in chosen.base_models.items():  # the backbone predicts once; its head costs next to nothing
         kind = Kind("classifier", "torchvision", "resnet50", size_of(one.images, chosen), 64)
         found.append(Work(f"base_model@{name}", kind, PREDICTED * images))
@@ -235,10 +238,9 @@ whose download is not counted; DVC's cache doubles it where the file system has 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", type=Path, nargs="?", help="laid over params.yaml")
-    args = parser.parse_args()
-    raw, over = settings.read(config.PARAMS), settings.read(args.settings) if args.settings else {}
-    chosen = config.validated(Params, settings.overlaid(raw, over), args.settings or config.PARAMS)
+    parser.add_argument("settings", type=Path, nargs="*", help="laid over params.yaml, one over the other")
+    files = [config.PARAMS, *parser.parse_args().settings]
+    chosen = config.validated(Params, reduce(settings.overlaid, map(settings.read, files)), files[-1])
     planned = works(chosen, sizes.images(chosen.data))
     found = costs(planned, chosen.compute)
     import torch

@@ -1,4 +1,4 @@
-"""Lay a file of settings over params.yaml, key by key; what it does not name stays, what it sets to null goes.
+"""Lay files of settings over params.yaml, key by key; what they do not name stays, what they set to null goes.
 
     python -m lesions.tools.settings settings/full.yaml
 
@@ -6,6 +6,7 @@ The result is checked before it is written. params.yaml loses its comments: git 
 """
 
 import argparse
+from functools import reduce
 from pathlib import Path
 
 import yaml
@@ -34,16 +35,16 @@ def read(path: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", type=Path)
+    parser.add_argument("settings", type=Path, nargs="+", help="laid one over the other")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    base, over = read(args.params), read(args.settings)
+    found = reduce(overlaid, map(read, [args.params, *args.settings]))
     with replacing(args.params) as part:
-        part.write_text(yaml.safe_dump(overlaid(base, over), sort_keys=False, width=160), encoding="utf-8")
+        part.write_text(yaml.safe_dump(found, sort_keys=False, width=160), encoding="utf-8")
         try:
             check.load(part)
         except InputError as error:
-            told = str(error).replace(str(part), str(args.settings))
+            told = str(error).replace(str(part), " ".join(map(str, args.settings)))
             way_out = f"if {args.params} has other settings in it already, git checkout {args.params} first"
             raise InputError(f"{told}; {way_out}") from None
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from lesions.download.fetch import unpacked
 from lesions.isic import names as isic
-from lesions.raw.config import Data
+from lesions.raw.config import Data, Own
 from lesions.tools.check import Params
 
 OFFICIAL = {"isic2019": 25_331, "isic2018": 2_594, "isic2017": 2_150, "merged": 31_265}  # images
@@ -21,17 +22,24 @@ def images(data: Data) -> dict[str, int]:
     for name, files in tables.items():
         if all((folder / file).is_file() for file in files):
             found[name] = sum((folder / file).read_bytes().count(b"\n") - 1 for file in files)
-    return found | {"merged": found["isic2019"] + data.isic2020 * (OFFICIAL["merged"] - OFFICIAL["isic2019"])}
+    found |= {"merged": found["isic2019"] + data.isic2020 * (OFFICIAL["merged"] - OFFICIAL["isic2019"])}
+    own = {name: folder / of.table for name, of in data.sets.items() if isinstance(of, Own)}
+    return found | {name: path.read_bytes().count(b"\n") if path.is_file() else 0 for name, path in own.items()}
+
+
+def weight(file: Path) -> int:
+    """Return the bytes of a file, or of the folder that it is the archive of; 0 if neither is there."""
+    folder = unpacked(file)
+    files = [file] if file.is_file() else folder.rglob("*") if folder.is_dir() else []
+    return sum(each.stat().st_size for each in files)
 
 
 def archives(data: Data) -> float:
     """Return the bytes of the archives: a folder's are weighed, the others' known."""
-    files = [Path(data.source).expanduser() / file for file in isic.files(data.isic2020)]
     if data.source == "sample":
         return 0.1e9
-    if data.source != "isic" and all(file.is_file() for file in files):
-        return sum(file.stat().st_size for file in files)
-    return ARCHIVES + data.isic2020 * ARCHIVE_2020
+    weighed = [weight(Path(data.source).expanduser() / file) for file in data.files]
+    return sum(weighed) if all(weighed) else ARCHIVES + data.isic2020 * ARCHIVE_2020
 
 
 def needed(chosen: Params) -> float:
