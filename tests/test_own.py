@@ -3,6 +3,7 @@
 import shutil
 import sys
 import zipfile
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,7 @@ def test_a_picture_in_two_archives_is_refused(tmp_path):
         sort.sort_own(raw, own(pictures=["mine", "more.zip"]), SORT)
 
 
-ALONE = settings.overlaid(settings.read(ROOT / "params.yaml"), settings.read(ROOT / "settings/alone.yaml"))
-BASE = settings.overlaid(ALONE, HAM)
+BASE = reduce(settings.overlaid, [settings.read(ROOT / "params.yaml"), *settings.layers(ROOT / "settings/ham.yaml")])
 
 
 def changed(key: str, value) -> dict:
@@ -211,14 +211,6 @@ def test_what_does_not_go_together_is_named_before_anything_is_fetched(tmp_path,
         check.load(path)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "settings").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_file_of_settings_is_sound(path, tmp_path):
-    target = tmp_path / "params.yaml"
-    base = ALONE if path.stem == "ham" else settings.read(ROOT / "params.yaml")
-    target.write_text(yaml.safe_dump(settings.overlaid(base, settings.read(path))))
-    check.load(target)
-
-
 def test_experts_masks_test_the_unets_on_lesions_that_they_have_not_learnt(tmp_path, monkeypatch):
     """Of three lesions of two images, one image is learnt, one is held out, and one image has no mask."""
     monkeypatch.chdir(tmp_path)
@@ -241,7 +233,7 @@ def test_an_unpacked_archive_of_any_name_is_found():
 def test_the_whole_dag_runs_on_ham_alone(tmp_path):
     """The stages of settings/ham.yaml and no others, for an epoch; its table and tests stand in compare.md."""
     ham(tmp_path / "ham", "nested")
-    folder = fresh(tmp_path / "project", "settings/alone.yaml", "settings/ham.yaml")
+    folder = fresh(tmp_path / "project", "settings/ham.yaml")
     found = config.read_yaml(folder / "params.yaml")
     short = {"epochs": 1, "epoch_images": 8, "batch": 4}
     for array in found["resize"]["ham"]["arrays"].values():

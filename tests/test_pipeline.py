@@ -49,7 +49,7 @@ def add_more(found: dict) -> None:
     found["data"]["isic2020"], found["resize"]["merged"] = True, whole["resize"]["merged"]
 
 
-def fresh(folder: Path, *chosen: str) -> Path:
+def fresh(folder: Path, chosen: str) -> Path:
     """A copy of the repository with some settings, in a git repository of its own, nothing reproduced."""
     names = ["stages", "lesions", "published", "dvc.yaml", "params.yaml", "settings", ".gitignore", ".dvcignore"]
     names += [f"data/{name}" for name in (".gitignore", "checksums.json", "generated/none.npy", "weights/none")]
@@ -60,7 +60,7 @@ def fresh(folder: Path, *chosen: str) -> Path:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    sh(folder, sys.executable, "-m", "lesions.tools.settings", *chosen)
+    sh(folder, sys.executable, "-m", "lesions.tools.settings", chosen)
     sh(folder, "git", "init", "-q")
     sh(folder, "dvc", "init", "-q")
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")

@@ -146,6 +146,11 @@ class Params(Section):
                 raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
         if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py relies on a U-Net of whole pictures
             raise ValueError("resize.isic2018.arrays.segment.fit: expected squeeze: masks are of whole pictures")
+        scored: list[str] = [test for test in self.data.tests if "task1" in test]
+        scored += [name for name, of in self.data.sets.items() if getattr(of, "masks", None)]
+        last = self.unet34.phases[-1].array
+        if scored and (self.resize["isic2018"].crop_border or pairs[last].fit != "squeeze"):
+            raise ValueError(f"resize.isic2018: {scored[0]} asks for whole pictures: crop_border false, {last} squeeze")
 
     def arrays(self) -> set[str]:
         """Return the arrays of images that are made, as classifiers name them."""
@@ -186,6 +191,9 @@ class Params(Section):
         families = {path.stem for path in NETWORKS.glob("*.py")} - {"__init__", "build"}
         if block.family not in families:  # dvc.yaml makes the family's file a dependency
             raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, families)}")
+        for phase in block.all_phases:
+            if phase.epochs % block.cycles:
+                raise ValueError(f"{place}: epochs {phase.epochs} in {block.cycles} cycles: expected a multiple")
         only = {"isic2017": ("melanoma",), "merged": ("eighty",), "isic2018": ()}.get(block.set)
         if only is None:
             only = SPLITS if block.set in SETS else OWN_SPLITS

@@ -238,9 +238,11 @@ whose download is not counted; DVC's cache doubles it where the file system has 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", type=Path, nargs="*", help="laid over params.yaml, one over the other")
-    files = [config.PARAMS, *parser.parse_args().settings]
-    chosen = config.validated(Params, reduce(settings.overlaid, map(settings.read, files)), files[-1])
+    parser.add_argument("settings", type=Path, nargs="?", help="laid over params.yaml")
+    args = parser.parse_args()
+    over = settings.layers(args.settings) if args.settings else []
+    found = reduce(settings.overlaid, [settings.read(config.PARAMS), *over])
+    chosen = config.validated(Params, found, args.settings or config.PARAMS)
     planned = works(chosen, sizes.images(chosen.data))
     found = costs(planned, chosen.compute)
     import torch

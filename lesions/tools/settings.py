@@ -1,8 +1,9 @@
-"""Lay files of settings over params.yaml, key by key; what they do not name stays, what they set to null goes.
+"""Lay a file of settings over params.yaml, key by key; what it does not name stays, what it sets to null goes.
 
     python -m lesions.tools.settings settings/full.yaml
 
-The result is checked before it is written. params.yaml loses its comments: git checkout params.yaml brings them back.
+Its key `over: NAME` lays settings/NAME.yaml under it first. The result is checked before it is written. params.yaml
+loses its comments: git checkout params.yaml brings them back.
 """
 
 import argparse
@@ -33,18 +34,25 @@ def read(path: Path) -> dict:
     return found
 
 
+def layers(path: Path) -> list[dict]:
+    """Return the settings of the file at `path`, behind those of the file beside it that its key `over` names."""
+    found = read(path)
+    under = found.pop("over", None)
+    return [*(layers(path.with_name(f"{under}.yaml")) if under else []), found]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", type=Path, nargs="+", help="laid one over the other")
+    parser.add_argument("settings", type=Path)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
-    found = reduce(overlaid, map(read, [args.params, *args.settings]))
+    found = reduce(overlaid, [read(args.params), *layers(args.settings)])
     with replacing(args.params) as part:
         part.write_text(yaml.safe_dump(found, sort_keys=False, width=160), encoding="utf-8")
         try:
             check.load(part)
         except InputError as error:
-            told = str(error).replace(str(part), " ".join(map(str, args.settings)))
+            told = str(error).replace(str(part), str(args.settings))
             way_out = f"if {args.params} has other settings in it already, git checkout {args.params} first"
             raise InputError(f"{told}; {way_out}") from None
 
