@@ -23,6 +23,14 @@ os.environ["KERAS_BACKEND"] = "tensorflow"  # of this process, whoever imports K
 ROOT = Path(__file__).resolve().parent.parent
 FULL_CSVS = Path(os.environ.get("ISIC_CSVS", ROOT.parent / "shared/isic/full_csv"))
 
+# What operating systems, disk stations and clouds put among people's files.
+STREWN = (
+    ".DS_Store", "._names.py", "Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", ".directory",
+    ".localized", "@eaDir/a.jpg/SYNOFILE_THUMB_M.jpg", ".AppleDouble/a.jpg", ".fseventsd/0", ".Spotlight-V100/x",
+    ".Trashes/a.jpg", ".Trash-1000/files/a.jpg", ".TemporaryItems/x", ".nfs00000000006a", ".dropbox.attr",
+    "__MACOSX/a/._a.jpg", "lost+found/a.jpg",
+)  # fmt: skip
+
 # Table 5.1 of study A.
 COUNTS = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
 

@@ -10,6 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from tests import dag
+from tests.conftest import STREWN
 
 STAGES = dag.stages()
 
@@ -68,8 +69,8 @@ def test_bytecode_and_litter_change_no_status(tmp_path, monkeypatch):
     shutil.copy(dag.ROOT / ".dvcignore", ".")
     Path("dvc.yaml").write_text("stages: {x: {cmd: 'true', deps: [isic]}}")
     Repo.init(no_scm=True).commit(force=True)
-    for name in (".DS_Store", "._names.py", "Thumbs.db", "desktop.ini", "__pycache__/x.pyc", ".ipynb_checkpoints/x.py"):
-        Path("isic", name).parent.mkdir(exist_ok=True)
+    for name in (*STREWN, "__pycache__/x.pyc", ".ipynb_checkpoints/x.py"):
+        Path("isic", name).parent.mkdir(parents=True, exist_ok=True)
         Path("isic", name).write_text("x")
     assert Repo().status() == {}
     Path("isic/more.py").write_text("x")

@@ -28,7 +28,6 @@ from lesions.download import checksums, fetch, store, weights
 from lesions.download.config import refuse_own
 from lesions.isic.names import (
     DUPLICATES_2020,
-    FILES,
     FILES_2020,
     IMAGES_2017,
     IMAGES_2018,
@@ -39,6 +38,7 @@ from lesions.isic.names import (
     TRUTH_2017,
     TRUTH_2019,
     TRUTH_2020,
+    files,
 )
 from lesions.raw import tables, zips
 from lesions.raw.config import Data, Sample
@@ -48,8 +48,9 @@ from lesions.training import checkpoints
 from stages import download
 from stages import weights as weights_stage
 from tests import dag
+from tests.conftest import ROOT, STREWN
 
-ROOT = Path(__file__).parents[1]
+FILES = files(isic2020=False)
 BIG = 400_000  # bytes of an image: several blocks of the fetch, so that a cut leaves something behind
 
 
@@ -494,11 +495,10 @@ def test_links_to_folders_and_to_nothing_are_refused(serve, tmp_path):
 
 
 def test_litter_is_left_alone(serve):
-    litter = dict.fromkeys((".DS_Store", "2019/._a.zip", "2018/Thumbs.db", "2017/desktop.ini"), b"x")
+    litter = dict.fromkeys((*STREWN, *(f"2019/{name}" for name in STREWN)), b"x")
     lay_out(OUT, litter)
     run_stage(serve(official()).url)
     assert there() == official() | litter
-    assert {".DS_Store", "._*", "Thumbs.db", "desktop.ini"} <= set((ROOT / ".dvcignore").read_text().splitlines())
 
 
 def test_a_file_that_comes_during_the_run_is_not_removed(serve):
@@ -830,15 +830,7 @@ def test_a_bad_member_stops_the_download(serve):
 
 
 def test_what_operating_systems_strew_in_archives_is_passed_over():
-    litter = (
-        "ISIC/._a.jpg",
-        "._ISIC",
-        ".DS_Store",
-        "Thumbs.db",
-        "ISIC/desktop.ini",
-        "__MACOSX/ISIC/._a.jpg",
-        "ISIC/Thumbs.db",
-    )
+    litter = ("._ISIC", *STREWN, *(f"ISIC/{name}" for name in STREWN))
     with zipfile.ZipFile("ISIC.zip", "w") as file:
         for name in ("ISIC/a.jpg", *litter):
             file.writestr(name, b"\xff\xd8")

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,17 @@ from tqdm import tqdm
 from lesions.core.errors import FULL, InputError
 
 CHUNK = 1 << 20  # bytes read at a time
-LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # operating systems'; .dvcignore names the same
+# What operating systems, disk stations and clouds strew; .dvcignore names the same.
+LITTER = re.compile(
+    r"\.DS_Store|\._.*|(eh)?Thumbs\.db|desktop\.ini|Icon\r|\.directory|\.localized|@eaDir|\.AppleDouble|\.fseventsd|"
+    r"\.Spotlight-V100|\.Trash(es|-\d+)|\.TemporaryItems|\.nfs[0-9a-f]+|\.dropbox.*|__MACOSX|lost\+found",
+    re.IGNORECASE,
+)
+
+
+def is_litter(path: PurePath) -> bool:
+    """Return whether a relative path is litter, or lies in a folder that is."""
+    return any(LITTER.fullmatch(part) for part in path.parts)
 
 
 def no_room(path: Path, error: OSError) -> Exception:

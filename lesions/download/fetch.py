@@ -17,7 +17,7 @@ import requests
 from tqdm import tqdm
 
 from lesions.core.errors import InputError
-from lesions.core.files import CHUNK, LITTER, read_json, write_json
+from lesions.core.files import CHUNK, is_litter, read_json, write_json
 from lesions.download import checksums
 from lesions.download.checksums import Checksum
 
@@ -83,7 +83,7 @@ def unpacked(path: Path) -> Path:
 
 def _pack(folder: Path, target: Path) -> None:
     """Write the files of an unpacked archive as one again, stored and dated 1980: the same bytes each time."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not LITTER.fullmatch(path.name))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_litter(path.relative_to(folder)))
     total = sum(path.stat().st_size for path in files)
     _require_space(target.parent, total)
     with zipfile.ZipFile(target, "w") as archive, _bar(folder.name, total) as bar:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from lesions.core.errors import InputError
-from lesions.core.files import LITTER
+from lesions.core.files import is_litter
 from lesions.download.config import RAW, STORE
 
 
@@ -57,7 +57,7 @@ def listed() -> dict[str, Path]:
     """Return {<year>/<file>: its path} for all files in data/raw but operating systems' litter."""
     found = {}
     for path in sorted(RAW.rglob("*")):
-        if LITTER.fullmatch(path.name) or (path.is_dir() and not path.is_symlink()):
+        if is_litter(path.relative_to(RAW)) or (path.is_dir() and not path.is_symlink()):
             continue
         if not path.is_file():  # a link to a folder is not looked into: it is the user's
             raise InputError(f"{path}: not a file; put the archive itself there, or a link to it, and run again")

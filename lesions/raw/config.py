@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from lesions.core.config import Fraction, Name, Section, Seed, Size
 from lesions.isic.names import SETS, Test, files
@@ -31,6 +31,7 @@ def archive(path: str) -> str:
 
 File = Annotated[str, Field(min_length=1), AfterValidator(below)]
 Archive = Annotated[File, AfterValidator(archive)]
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]  # 0: benign
 
 
 class Official(Section):
@@ -47,7 +48,7 @@ class Own(Section):
     lesion: str | None = None  # images of one lesion, and of one patient, stay in one part
     patient: str | None = None
     split: str | None = None  # train, val or test
-    labels: dict[str, str] | None = None  # other names for the table's; a row that it does not name is left out
+    labels: dict[Label, Label] | None = None  # other names for the table's; a row that it does not name is left out
     masks: Archive | None = None  # of experts, a further test of the U-Nets
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from lesions.core.errors import InputError
-from lesions.core.files import LITTER
+from lesions.core.files import is_litter
 from lesions.isic.names import FOLDERS, OFFICIAL
 
 CHUNK = 1 << 20
@@ -42,7 +42,7 @@ def _fault(member: zipfile.ZipInfo, folders: tuple[str, ...]) -> str | None:
         return f"has {largest / 1e6:.0f} MB, more than any photograph"
     if not parts:
         return "has no name"
-    if folders and not (parts[0] in (*folders, *TEXTS, "__MACOSX") or LITTER.fullmatch(parts[0])):
+    if folders and not (parts[0] in (*folders, *TEXTS) or is_litter(PurePosixPath(name))):
         return f"is not in the folder {'/ or '.join(folders)}/, where the official archive of this name has all"
     return None
 
@@ -95,8 +95,8 @@ def members(path: Path, suffixes: Collection[str]) -> dict[str, str]:
     with open_archive(path) as archive:
         for name in archive.namelist():
             file = PurePosixPath(name)
-            skipped = name.endswith("/") or file.parts[0] == "__MACOSX" or file.stem.endswith("_superpixels")
-            if skipped or LITTER.fullmatch(file.name) or file.suffix.lower() not in suffixes or file.name in TEXTS:
+            skipped = name.endswith("/") or is_litter(file) or file.stem.endswith("_superpixels")
+            if skipped or file.suffix.lower() not in suffixes or file.name in TEXTS:
                 continue
             if file.stem in found:
                 raise InputError(f"{path}: {found[file.stem]!r} and {name!r} have one name; expected one file an image")
