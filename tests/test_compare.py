@@ -375,7 +375,7 @@ def test_some_folds_have_no_mean(undrawn):
 def test_losses_are_drawn_a_line_a_seed(tmp_path):
     """Two panels of a study; two seeds of training and validation in the first, from the first epoch to the last."""
     seeds = pd.concat([HISTORY.assign(seed=3), HISTORY.assign(seed=4, val_loss=[3.0, 2.5])])
-    figure = compare.figures.losses_figure("C", {"c_base": seeds, "c_b0": HISTORY.assign(seed=0)}, "")
+    figure = compare.figures.losses_figure("Study C", {"c_base": seeds, "c_b0": HISTORY.assign(seed=0)}, "")
     first, second = figure.axes
     assert [axis.get_title() for axis in (first, second)] == ["c_base", "c_b0"] and len(second.lines) == 2
     assert [list(drawn.get_ydata()) for drawn in first.lines] == [[2.0, 1.0], [2.1, 1.9], [2.0, 1.0], [3.0, 2.5]]

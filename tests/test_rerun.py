@@ -35,6 +35,7 @@ TRAINED = {"segment", "unet34", "train", "cross_validate"}  # kinds of stages: w
 READ = {"ensemble_masks", "predict_masks", "masked", "compare"}  # what reads those
 PICTURES = {"color_correct", "masked"}
 NETS = {"predict_masks", "score", "score_masks", "export", "export_unet"}  # what reads trained networks
+OF_ARRAYS = {"weights", "color_correct", "masked", "predict_masks"}  # what knows nothing of labels
 MADE = {"ensemble", "compare"}  # of their predictions
 KINDS = (
     TRAINED
@@ -218,8 +219,8 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
         line("lesions/raw/zips.py", SAME), {"download", "sort", "resize", "score", "score_masks"}, set()),
     "download, same bytes": (line("lesions/download/fetch.py", SAME), {"download", "weights"}, set()),
     "sample, same bytes": (line("lesions/sample/scene.py", SAME), {"download"}, set()),
-    "isic": (line("lesions/isic/splits.py", OTHER), KINDS - {"weights"}, set()),
-    "isic, same bytes": (line("lesions/isic/splits.py", SAME), KINDS - {"weights"}, set()),
+    "isic": (line("lesions/isic/splits.py", OTHER), KINDS - OF_ARRAYS, OF_ARRAYS - {"weights"}),
+    "isic, same bytes": (line("lesions/isic/splits.py", SAME), KINDS - OF_ARRAYS, set()),
     "core, same bytes": (line("lesions/core/files.py", SAME), KINDS, set()),
     "predict, same bytes": (
         line("lesions/predict/ensembles.py", SAME), {"score", "ensemble", "export", "export_unet"}, set()),
