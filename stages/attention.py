@@ -70,7 +70,7 @@ def main() -> None:
     compute = config.read("compute", Compute)
 
     device, block = loop.prepare(compute, 0), blocks[pair.with_]
-    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), "stages.sort")
+    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), f"stages.sort {block.set}")
     classes, labels = splits.classes(block.set, block.split, table["label"]), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
     chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])

@@ -46,8 +46,9 @@ def prove(path: Path, source: str, file: str, found: Checksum, recorded: Checksu
     """Raise InputError unless `file` of `source`, now at `path`, equals its record or, without one, is sound."""
     checksums.hold(f"{source}: {file}", found, recorded, f"run again to fetch it anew, or {accepting(file)}")
     if not file.lower().endswith(".zip"):
-        header = set(tables.lines_of(path, HEADS)[0][1])
-        if Path(file).name in OFFICIAL and not header & set(HEADS):
+        official = Path(file).name in OFFICIAL
+        header = set(tables.lines_of(path, HEADS if official else ("the columns that data.sets names",))[0][1])
+        if official and not header & set(HEADS):
             raise InputError(f"{path}: expected a table with one of the columns {', '.join(HEADS)}; check data.source")
     elif recorded:
         zips.open_archive(path).close()
@@ -130,6 +131,8 @@ def collect(source: str, wanted: tuple[str, ...], here: dict[str, Checksum]) -> 
             fetch.discard(path)
             raise InputError(str(error).replace(str(path), place)) from None
         if (now := fetch.seen(place)) and now != fetch.read_note(path).get("seen"):  # touched, or mended
+            if not Path(place).is_file():
+                raise InputError(f"{fetch.unpacked(Path(place))}: changed since it was packed; {accepting(file)}")
             checksums.hold(place, checksums.of(Path(place)), found[file], accepting(file))
             fetch.write_note(path, seen=now)
     return found

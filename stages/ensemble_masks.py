@@ -27,7 +27,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     setting = config.read("unet34", Unet34)
 
-    table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort")
+    table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort isic2018")
     test = np.flatnonzero(table["split"] == "test")
     truth = read_array(Path(f"data/resized/isic2018/{setting.phases[-1].array}_masks.npy"), len(table))[test] > 0
     tables, total = [], np.zeros(truth.shape, np.uint32)

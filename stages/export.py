@@ -23,6 +23,7 @@ from lesions.core.errors import InputError, run
 from lesions.core.files import read_array, read_csv, replacing_folder
 from lesions.export import card, graph
 from lesions.isic import splits
+from lesions.isic.names import SETS
 from lesions.networks import build
 from lesions.predict import calibration, familiarity
 from lesions.raw.config import Resize
@@ -60,7 +61,7 @@ def main() -> None:
     isic2020 = config.read("data.isic2020", bool)
     device = loop.prepare(compute, block.seed)
 
-    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "lesion", "label"), "stages.sort")
+    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "lesion", "label"), f"stages.sort {block.set}")
     images = read_array(Path(f"data/{block.images}.npy"), len(table))
     classes = splits.classes(block.set, block.split, table["label"])
     roles = splits.roles(table, block.split).to_numpy()
@@ -95,7 +96,7 @@ def main() -> None:
             "scores": card.classified(truth, balanced, lesions), "confusion": card.confusion(truth, balanced, classes),
             "calibration": card.calibrated(fitted, classes, truth, p),
             "familiarity": {"threshold": familiarity.threshold(known.distance(features["val"], images[rows["val"]]))},
-            "not_for": card.NOT_FOR,
+            "not_for": card.NOT_FOR if block.set in SETS else card.NOT_FOR_OWN,
         })  # fmt: skip
 
 

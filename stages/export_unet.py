@@ -34,7 +34,7 @@ def main() -> None:
     data = card.source(config.read("data.source", str))
     loop.prepare(compute, recipe.seed)
 
-    table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort")
+    table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort isic2018")
     height, width = read_array(Path("data/resized/isic2018/segment.npy"), len(table)).shape[1:3]
     model = unet.build(recipe.decoder, recipe.encoder, (height, width))
     checkpoints.load_into(model, Path(f"models/segment/{CHECKPOINT}.pt"))

@@ -64,7 +64,7 @@ def main() -> None:
     fit = config.read(f"resize.{name}.arrays.classify.fit", str)
 
     device = loop.prepare(compute, 0)
-    table = read_csv(Path(f"data/sorted/{name}.csv"), ("image",), "stages.sort")[["image"]]
+    table = read_csv(Path(f"data/sorted/{name}.csv"), ("image",), f"stages.sort {name}")[["image"]]
     pixels = read_array(Path(f"data/resized/{name}/classify.npy"), len(table))
     trained_at = read_array(Path("data/resized/isic2018/segment.npy")).shape[1:3]
     model = unet.build(decoder, encoder, trained_at)

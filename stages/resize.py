@@ -109,7 +109,7 @@ def main() -> None:
     mask_zip = args.raw / MASKS[args.set] if args.set in MASKS else None
     archives = IMAGES.get(args.set)
     columns = ["image"] + ["mask"] * (mask_zip is not None) + ["archive"] * (archives is None or "" not in archives)
-    table = read_csv(args.sorted / f"{args.set}.csv", columns, "stages.sort")
+    table = read_csv(args.sorted / f"{args.set}.csv", columns, f"stages.sort {args.set}")
     named = {"", *table.get("archive", ())}  # the merged set can be without images of 2020
     archives = archives or {name: name for name in sorted(named - {""})}  # of a set of one's own: their paths
     image_zips = {key: args.raw / name for key, name in archives.items() if key in named}

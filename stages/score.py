@@ -46,7 +46,7 @@ def main() -> None:
     tests, prepare = config.read("data.tests", tuple[Test, ...]), preparing(block.images, resize, methods)
     device = loop.prepare(compute, block.seed)
 
-    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label"), "stages.sort")
+    table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label"), f"stages.sort {block.set}")
     classes = splits.classes(block.set, block.split, table["label"])
     learnt = set(table["image"][splits.roles(table, block.split).isin(["train", "val"])].map(canonical))
     size = prepare(np.zeros((64, 64, 3), np.uint8)).shape[:2]

@@ -58,7 +58,13 @@ def unseen(name: str, of_masks: Path) -> dict[str, Path]:
         "image"
     ]
     seen = table["lesion"].isin(table["lesion"][table["image"].isin(learnt)])
-    rows = table[~seen & table["image"].isin(list(masks(of_masks)))]
+    there = table["image"].isin(list(masks(of_masks)))
+    if not there.any():
+        raise InputError(
+            f"{of_masks}: no mask of an image of {name}; expected <image>.png, _segmentation or _mask behind it"
+        )
+    rows = table[~seen & there]
+    print(f"{name}: {len(rows)} of {there.sum()} masks are of lesions that no U-Net has learnt")
     return {row.image: RAW / row.archive for row in rows.itertuples()}
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     augment.known(recipe.augment)
 
     device = loop.prepare(compute, recipe.seed)
-    table = read_csv(SORTED, ("image", "mask", "split"), "stages.sort")
+    table = read_csv(SORTED, ("image", "mask", "split"), "stages.sort isic2018")
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
     pairs = Pairs(RESIZED / "segment.npy", rows, len(table), device, recipe.encoder)
 

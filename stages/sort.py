@@ -37,7 +37,7 @@ from lesions.raw.config import Own, Sets, Sort
 from lesions.raw.zips import PICTURES, masks, members
 
 STUDY_D_FOLDS = 3
-FEW = "expected one a fold at least: use more images, leave the class out of labels, or a smaller sort.folds"
+FEW = "expected lesions of each class in each part: more images, a smaller sort.folds, or labels without the class"
 NONE = pd.DataFrame(columns=["image", "lesion", "label", "cv0", "split"])  # a set that is not there
 EIGHTY_STREAM, FOLD_STREAM = 1, 2  # random streams, so that one column's draws do not change another's
 
@@ -154,24 +154,32 @@ def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
             if name in images:
                 raise InputError(f"{raw / file}: picture {name} is in {images[name]} too; expected it in one of them")
             images[name] = file
-    table, rng = tables.read_own(raw / own.table, own, images), np.random.default_rng(sort.seed)
-    if table["label"].nunique() < 2:
-        raise InputError(f"{raw / own.table}: {table['label'].nunique()} classes in {own.label}; expected two at least")
-    for label, lesions_of in table.groupby("label")["lesion"].nunique().items():
-        if not own.split and lesions_of < sort.folds:
-            raise InputError(f"{raw / own.table}: class {label}: {lesions_of} lesions for {sort.folds} folds; {FEW}")
+    path = raw / own.table
+    table, rng = tables.read_own(path, own, images), np.random.default_rng(sort.seed)
+    classes = sorted(table["label"].unique())
+    if len(classes) < 2:
+        raise InputError(
+            f"{path}: {own.label} has {len(classes)} of the classes that are asked for; expected two at least"
+        )
     often = table["label"].map(table["label"].value_counts())
     rarest = table.loc[often.groupby(table["lesion"]).idxmin()].set_index("lesion")["label"]
     few = rarest.map(rarest.value_counts()) < sort.folds
     dealt = playing(table.assign(label=table["lesion"].map(rarest.mask(few, rarest.mode()[0]))), raw, sort)
-    if not own.split:
-        return table.join(splits.folds(dealt, sort.folds, sort.validation, rng)).fillna("")
-    roles = dealt["split"].rename("cv0")
-    if "val" not in set(roles):
-        for _, of in dealt[roles == "train"].groupby("label"):
-            part = splits.deal(of["lesion"], (1 - sort.validation, sort.validation), rng)
-            roles[part.index[part == 1]] = "val"
-    return table.drop(columns="split").join(roles).fillna("")
+    if own.split:
+        roles = dealt[["split"]].rename(columns={"split": "cv0"})
+        if "val" not in set(roles["cv0"]):
+            for _, of in dealt[roles["cv0"] == "train"].groupby("label"):
+                part = splits.deal(of["lesion"], (1 - sort.validation, sort.validation), rng)
+                roles.loc[part.index[part == 1], "cv0"] = "val"
+    else:
+        roles = splits.folds(dealt, sort.folds, sort.validation, rng)
+    for column in roles:
+        for part in ("train", "val", "test"):
+            there = set(table["label"][roles.index[roles[column] == part]])
+            for label in sorted(set(classes) - there):
+                where = f"{own.split} has no {part} image" if own.split else f"no image in the {part} part of {column}"
+                raise InputError(f"{path}: class {label}: {where}; {FEW}")
+    return table.drop(columns="split", errors="ignore").join(roles).fillna("")
 
 
 def sorted_set(name: str, raw: Path, sort: Sort, sets: Sets, isic2020: bool) -> pd.DataFrame:

@@ -70,7 +70,7 @@ def main() -> None:
         known = ", ".join(map(str, setting.folds))
         raise errors.InputError(f"params.yaml: unet34.folds: no fold {fold}; there is {known}")
     device = loop.prepare(compute, setting.seed)
-    table = read_csv(SORTED, ("image", "split", "fold"), "stages.sort")
+    table = read_csv(SORTED, ("image", "split", "fold"), "stages.sort isic2018")
     rows, weights = parts(table, fold), Path("data/weights", setting.weights)
     arrays = [RESIZED / f"{phase.array}.npy" for phase in setting.phases]
     sizes, start = [read_array(array).shape[1:3] for array in arrays], None if setting.weights == "none" else weights

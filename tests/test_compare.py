@@ -149,6 +149,29 @@ def undrawn(world, monkeypatch) -> Path:
     return world
 
 
+def test_a_set_of_ones_own_has_tables_of_its_own(world):
+    """Ten classes, one a number, with experts' masks; half of each class right; its patients are in no file."""
+    chosen, classes = settings(), tuple(sorted(map(str, range(10))))
+    alike = chosen["classifiers"]["alexnet"] | {"set": "mine", "images": "resized/mine/classify"}
+    chosen["data"]["sets"]["mine"] = {"pictures": ["mine"], "table": "mine.csv"}
+    chosen["classifiers"]["own"] = alike
+    Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    table = pd.DataFrame({"image": [f"{i:04d}" for i in range(40)], "label": [classes[i % 10] for i in range(40)]})
+    write(Path("data/sorted/mine.csv"), table.assign(lesion=[f"Smith{i // 2}" for i in range(40)], cv0="test"))
+    right = skilled(table["label"], 0.5)
+    write(Path("data/predictions/train/own.csv"), predictions(table, table["label"], right, classes, ["bma"]))
+    write(Path("plots/train/own/history.csv"), HISTORY)
+    masks = pd.DataFrame({"image": ["a", "b"], "jaccard": [0.9, 0.5], "dice": [0.9, 0.5]})
+    write(Path("data/predictions/tests_masks.csv"), masks.assign(test="mine", model="segment"))
+    run()
+    card = pd.read_csv("metrics/compare.csv").query("study == 'ours'").set_index(["table", "run", "metric"])["ours"]
+    assert card["mine", "own", "bma"] == pytest.approx(0.5) and card["mine", "own", "accuracy"] == pytest.approx(0.5)
+    assert card["mine: masks", "segment", "jaccard_thresholded"] == pytest.approx(0.45)
+    pages = [Path(f"metrics/{name}").read_text(encoding="utf-8") for name in ("compare.md", "scorecard.html")]
+    assert all("mine, a set of one" in page and "0.450" in page and "Smith" not in page for page in pages)
+    assert Path("plots/compare/losses_mine.png").exists() and "mine" not in Path("metrics/leaderboards.csv").read_text()
+
+
 def test_an_ensemble_and_official_sets_stand_in_the_report(undrawn):
     """The ensemble's BMA is of its balanced output; a test set of the sample has a place, and says that it is drawn."""
     chosen = settings() | {"ensembles": {"best": {"members": ["alexnet"]}}}

@@ -13,13 +13,14 @@ import yaml
 
 from lesions.core import config
 from lesions.core.errors import InputError
-from lesions.download.fetch import unpacked
+from lesions.core.files import read_csv, write_csv
 from lesions.isic import splits
-from lesions.isic.names import canonical
+from lesions.raw import tables
 from lesions.raw.config import Data, Own, Sample, Sort
-from lesions.tools import check, settings
+from lesions.raw.zips import PICTURES, members
+from lesions.tools import check, doctor, settings
 from stages import download, resize, score_masks, sort
-from tests.conftest import ROOT, jpeg, png
+from tests.conftest import ROOT, jpeg, png, write_zip
 from tests.test_pipeline import fresh, ran, sh
 
 SORT = Sort(seed=0, folds=5, validation=0.125)
@@ -73,7 +74,7 @@ def plain(label_of=lambda i: "ab"[i % 2], count: int = 60, more: str = "", of=la
 @pytest.mark.parametrize("shape", ["zip", "unpacked", "nested"])
 def test_ham_is_fetched_sorted_and_resized_zipped_unpacked_and_nested(shape, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source, pixels = ham(tmp_path / "copy", shape), {}
+    source = ham(tmp_path / "copy", shape)
     data = Data(source=str(source), sets={"ham": OF_HAM}, isic2020=False, sample=Sample(seed=0, images=640, pairs=160))
     download.download(data)
     assert sorted(p.name for p in Path("data/raw").rglob("*")) == sorted(Path(file).name for file in data.files)
@@ -103,19 +104,36 @@ def test_a_folder_that_lies_deeper_is_named_before_anything_is_fetched(tmp_path,
 def test_names_of_pictures_come_as_people_write_them(tmp_path):
     lines = ["n;file;dx", "1;C:\\pictures\\p0.JPG;a b", "2;some/p1.jpeg;c+d", "3;p2;a b", "4;p3.v2;a b"]
     raw = laid(tmp_path, [line.replace(";", "\t") for line in lines], ["p0", "p1", "p2", "p3.v2"])
-    table = sort.tables.read_own(raw / "mine.csv", own(image="file", label="dx"), dict.fromkeys(["p0", "p1", "p2", "p3.v2"], "mine.zip"))  # fmt: skip  # noqa: E501
+    table = tables.read_own(raw / "mine.csv", own(image="file", label="dx"), dict.fromkeys(["p0", "p1", "p2", "p3.v2"], "mine.zip"))  # fmt: skip  # noqa: E501
     assert table["image"].to_list() == ["p0", "p1", "p2", "p3.v2"] and set(table["label"]) == {"a b", "c+d"}
     assert (table["lesion"] == table["image"]).all()
 
 
 def test_a_patient_stays_in_one_part_whatever_the_labels(tmp_path):
-    """Three pictures a patient, of two labels; two lesions without a patient have two pictures each."""
-    rows = plain(lambda i: "ab"[i % 3 == 0], 90, ",lesion,patient", lambda i: f",L{i // 2},{'' if i < 4 else i // 3}")
-    table = sort.sort_own(laid(tmp_path, rows), own(lesion="lesion", patient="patient"), SORT)
+    """Four pictures a lesion, the patient blank on one; three lesions a patient, of two labels."""
+    rows = plain(lambda i: "ab"[i % 3 == 0], 180, ",l,p", lambda i: f",{i // 4},{'' if i % 4 == 1 else i // 12}")
+    table = sort.sort_own(laid(tmp_path, rows), own(lesion="l", patient="p"), SORT)
+    truth = pd.DataFrame({"lesion": [i // 4 for i in range(180)], "patient": [i // 12 for i in range(180)]})
     for column in ("cv0", "cv4"):
-        assert table.groupby("lesion")[column].nunique().max() == 1
+        assert table[column].groupby(truth["lesion"]).nunique().max() == 1
+        assert table[column].groupby(truth["patient"]).nunique().max() == 1
         assert set(table[column]) == {"train", "val", "test"}
-    assert table["lesion"][:5].to_list() == ["L0", "L0", "L1", "L1", "1"]
+    assert table["lesion"].nunique() == 15 and table["lesion"][0] == "patient 0"
+
+
+def test_lesions_and_patients_hold_together_in_a_chain_and_names_of_both_are_two():
+    of = {"lesion": ["1", "1", "2", "2", "3", "", ""], "patient": ["a", "b", "b", "", "1", "", "c"]}
+    found = tables.together(Path("t.csv"), pd.DataFrame({"image": [*"tuvwxyz"]} | of))
+    assert found.to_list() == ["patient b"] * 4 + ["patient 1", "lesion y", "patient c"]
+
+
+def test_names_and_labels_that_look_like_numbers_stay_as_they_are(tmp_path):
+    write_csv(
+        tmp_path / "t.csv", pd.DataFrame({"image": ["0000", "0001"], "label": ["0", "True"], "lesion": ["1", "2"]})
+    )
+    found = read_csv(tmp_path / "t.csv", ("image",), "stages.sort mine")
+    assert found.to_numpy().tolist() == [["0000", "0", "1"], ["0001", "True", "2"]]
+    assert own(labels={0: "benign", 1: "MEL"}).labels == {"0": "benign", "1": "MEL"}
 
 
 def test_a_split_of_the_table_is_kept_and_gets_a_validation_part_where_it_has_none(tmp_path):
@@ -124,7 +142,7 @@ def test_a_split_of_the_table_is_kept_and_gets_a_validation_part_where_it_has_no
     assert list(table) == ["image", "archive", "lesion", "label", "cv0"]
     assert table["cv0"].value_counts().to_dict() == {"train": 56, "test": 16, "val": 8}
     assert (table["cv0"][4::5] == "test").all()
-    of = lambda i: "," + ("val", "dev", "test", "train")[i % 4]  # noqa: E731
+    of = lambda i: "," + ("val", "dev", "test", "train")[i // 2 % 4]  # noqa: E731
     table = sort.sort_own(laid(tmp_path, plain(count=80, more=",part", of=of)), own(split="part"), SORT)
     assert table["cv0"].value_counts().to_dict() == {"val": 40, "train": 20, "test": 20}
 
@@ -143,12 +161,15 @@ def test_rows_without_a_named_label_and_pictures_without_a_row_are_left_out_and_
     [
         (plain(lambda i: "" if i == 3 else "ab"[i % 2]), {}, r"line 5: label ''; expected letters"),
         (plain(lambda i: "a" if i else "../a"), {}, r"line 2: label '\.\./a'"),
-        (plain(lambda i: "a"), {}, "1 classes in label; expected two at least"),
+        (plain(lambda i: "a"), {}, "label has 1 of the classes that are asked for; expected two at least"),
+        (plain(more=",s", of=lambda i: ",train" if i % 3 else ",val"), {"split": "s"}, "class a: s has no test image"),
+        (plain(more=",s", of=lambda i: ",test" if i % 2 else ",train"), {"split": "s"}, "b: s has no train image"),
+        (plain(more=",x", of=lambda i: ",y"), {"lesion": "image", "patient": "image", "label": "z"}, "no column z"),
         (plain(), {"label": "dx"}, "no column dx; expected image, dx"),
-        (plain(count=8), {}, "class a: 4 lesions for 5 folds"),
+        (plain(count=8), {}, "class a: no image in the val part of cv0; expected lesions"),
         ([*plain(), "nowhere,a"], {}, "image nowhere: not in mine.zip"),
         ([*plain(), "p3.png,a"], {}, "line 62: image p3 stands twice"),
-        (plain(more=",l", of=lambda i: ",NA"), {"lesion": "l"}, "line 2: l NA; expected an id, or nothing"),
+        (plain(more=",l", of=lambda i: ",NA"), {"lesion": "l"}, "line 2: lesion NA; expected an id, or nothing"),
         (plain(more=",s", of=lambda i: ",holdout"), {"split": "s"}, "line 2: s 'holdout'; expected train, val or test"),
         (
             plain(more=",l,s", of=lambda i: f",{i // 2},{'train' if i % 2 else 'test'}"),
@@ -192,6 +213,11 @@ def changed(key: str, value) -> dict:
         ("data.sets.ham.tabel", "x", "tabel: unknown key"),
         ("data.sets.mine", {}, "mine: expected {} for isic2019, isic2018, isic2017, merged"),
         ("data.sets.isic2019", OF_HAM, "isic2019: expected {} for isic2019"),
+        ("data.sets.A", OF_HAM, "A: a study, a test set or a part has this name"),
+        ("data.sets.Ham", OF_HAM, "two names that differ in their letters' size alone"),
+        ("data.sets.ham.masks", "masks", "data: ham has masks, to test U-Nets on; expected unets"),
+        ("data.tests", ["isic2018_task1_val"], "data: isic2018_task1_val has masks"),
+        ("data.source", "isic", "data.sets: ham: expected data.source to be the folder or the URL"),
         ("data.sets.merged", {}, "merged: made of isic2019 and isic2017"),
         ("data.source", "sample", "data.sets: ham: expected data.source to be the folder or the URL"),
         ("resize.isic2019", BASE["resize"]["ham"], "resize: isic2019: not in data.sets"),
@@ -224,9 +250,39 @@ def test_experts_masks_test_the_unets_on_lesions_that_they_have_not_learnt(tmp_p
             archive.writestr(f"{name}_segmentation.png", png(np.zeros((9, 9), np.uint8)))
     assert list(score_masks.unseen("ham", Path("masks.zip"))) == ["i2", "i3", "i4"]
 
+    with pytest.raises(InputError, match=r"other\.zip: no mask of an image of ham"):
+        write_zip(Path("other.zip"), {"mask_i0.png": png(np.zeros((9, 9), np.uint8))})
+        score_masks.unseen("ham", Path("other.zip"))
 
-def test_an_unpacked_archive_of_any_name_is_found():
-    assert unpacked(Path("a/b.zip")) == Path("a/b") and canonical("p_downsampled") == "p"
+
+def test_a_folder_that_changes_after_it_was_packed_is_named_and_taken_when_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "cut_off", lambda store: [])
+    source = ham(tmp_path / "copy", "unpacked")
+    data = Data(source=str(source), sets={"ham": OF_HAM}, isic2020=False, sample=Sample(seed=0, images=640, pairs=160))
+    download.download(data)
+    assert doctor.changed(data) == [] == doctor.of_own(data)
+    (source / "HAM10000_images_part_1/more.jpg").write_bytes(jpeg(np.random.default_rng(1)))
+    (said,) = doctor.changed(data)
+    assert said.endswith("python -m stages.download --accept HAM10000_images_part_1.zip")
+    with pytest.raises(InputError, match="HAM10000_images_part_1: changed since it was packed; accept the new one"):
+        download.download(data)
+    download.renew(data, ["HAM10000_images_part_1.zip"])
+    assert "more" in members(Path("data/raw/HAM10000_images_part_1.zip"), PICTURES) and doctor.changed(data) == []
+    (source / "HAM10000_metadata.csv").write_text("image,label\n")
+    assert "no column image_id" in doctor.of_own(data)[0]
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [("lone", "over: 'lone'; expected one of alone"), ("../x", "over: '../x'"), ("twice", "lies over")],
+)
+def test_settings_lie_over_one_file_that_there_is(tmp_path, over, message):
+    (tmp_path / "alone.yaml").write_text("a: 1")
+    (tmp_path / "twice.yaml").write_text("over: mine")
+    (tmp_path / "mine.yaml").write_text(f"over: {over}")
+    with pytest.raises(InputError, match=message):
+        settings.layers(tmp_path / "mine.yaml")
 
 
 @pytest.mark.slow

@@ -69,7 +69,9 @@ class Experiment:
         self.switches = loop.switches(compute, self.device)
         self.network = build.find(block.family, block.network)
         self.predictor = Predictor(block, self.switches)
-        self.table = read_csv(data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), "stages.sort")
+        self.table = read_csv(
+            data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), f"stages.sort {block.set}"
+        )
         self.classes = splits.classes(block.set, split, self.table["label"])
         images = read_array(data / f"{block.images}.npy", len(self.table))
         generated = resized(read_array(data / f"generated/{block.generated}.npy"), images.shape[1:3])
@@ -78,7 +80,7 @@ class Experiment:
         self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
         self.labels = pd.Series(splits.labels(self.table, split).to_list() + [block.generated] * len(generated))
         self.targets = self.labels.map({c: i for i, c in enumerate(self.classes)}).to_numpy()
-        self.keep = (*CHECKPOINTS, "auroc") if len(self.classes) == 2 else CHECKPOINTS  # study C keeps it too
+        self.keep = (*CHECKPOINTS, "auroc") if split == "melanoma" else CHECKPOINTS  # study C keeps it too
         self.train = np.concatenate([self.rows["train"], np.arange(len(self.table), len(self.feed))])
         self.scored = "test" if len(self.rows["test"]) else "val"  # ISIC 2017 is scored on its validation part
         for role in ("train", "val", self.scored):

@@ -14,6 +14,7 @@ from lesions.compare import scorecard
 from lesions.compare.measured import Tested, balanced_accuracy
 from lesions.compare.scorecard import NOT_RUN
 from lesions.isic import metrics
+from lesions.isic.names import MERGED
 
 OURS, PUBLISHED, GREY = "#0072B2", "#D55E00", "#777777"  # of Okabe and Ito's palette, as CLASS_COLORS
 CLASS_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999933")
@@ -122,7 +123,7 @@ def folds_figure(table: pd.DataFrame, kind: str) -> Figure:
 
 
 def short(label: str) -> str:
-    return "rare 4" if "+" in label else label
+    return "rare 4" if label == MERGED else label
 
 
 def confusion_figure(tested: dict[str, Tested], kind: str) -> Figure:
@@ -159,7 +160,7 @@ def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
             if 0 < truth.mean() < 1:
                 areas.append(metrics.auc(truth, scores))
                 of = f"{short(label)} {areas[-1]:.2f}"
-                axis.plot(*metrics.roc(truth, scores), color=CLASS_COLORS[number], lw=1.2, label=of)
+                axis.plot(*metrics.roc(truth, scores), color=CLASS_COLORS[number % len(CLASS_COLORS)], lw=1.2, label=of)
         axis.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
         mean = f"mean AUC {np.mean(areas):.3f}" if areas else "no curve"
         axis.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))

@@ -37,6 +37,8 @@ OWN = {  # what is said of a set of one's own; cv: cross-validated
     "cv_accuracy": "cv accuracy",
 }  # fmt: skip
 
+MASKS = {"jaccard": "mean Jaccard", "jaccard_thresholded": "thresholded Jaccard", "dice": "Dice"}
+
 Table = tuple[list[str], list[list[Any]]]  # header and lines
 
 
@@ -221,12 +223,13 @@ def html(
     table: pd.DataFrame, tests: pd.DataFrame, published: Path, pictures: Path, kinds: dict[str, str], data: dict
 ) -> str:
     """Return the page. `pictures`: plots/compare; `data`: as of compare.md."""
-    lines = scorecard.of_studies(table)
+    lines, of = scorecard.of_studies(table), Tables(table, published)
     return render(
         "scorecard.html.j2", table, tests, data=data, kinds=kinds, loud=LOUD, printed=printed,
         lines=lines.assign(state=lines.apply(scorecard.state, axis=1)).to_dict("records"),
         why=dict(pd.read_csv(published / "reasons.csv", keep_default_na=False)[["reason", "short"]].to_numpy()),
         pictures={text: picture(pictures / f"{name}.png") for name, text in PICTURES.items()},
         pairs={study: pairs(tests, study) for study in (*"ADE", *data["own"])},
-        own={name: Tables(table, published).side_by_side("ours", name, OWN, alone=True) for name in data["own"]},
+        own={name: of.side_by_side("ours", name, OWN, alone=True) for name in data["own"]},
+        masks={name: of.side_by_side("ours", f"{name}: masks", MASKS, alone=True) for name in data["own"]},
     )  # fmt: skip

@@ -30,7 +30,7 @@ def train(runs: Runs, blocks: Blocks) -> tuple[Found, Rows]:
     """Return the runs of study A's Tables 6.1 and 6.2, and every checkpoint of them."""
     found, rows = {}, []
     for name, block in blocks.items():
-        predicted = runs.read("train", name, splits.classes(block.set, block.split, pd.Series()))
+        predicted = runs.read("train", name, splits.CLASSES_OF.get(block.split, CLASSES))
         found[name] = predicted.first()
         for checkpoint in predicted.runs:
             tested = predicted.first(checkpoint)
@@ -210,10 +210,10 @@ def own_masks(name: str, masks: pd.DataFrame, confidence: float) -> Rows:
     return rows
 
 
-def calibrated(runs: Runs, ensembles: Iterable[str]) -> Rows:
+def calibrated(runs: Runs, ensembles: Iterable[str], of_isic: bool) -> Rows:
     """Return our ensembles on their test part: BMA and accuracy of the balanced output, AUC and loss of the other.
 
-    The BMA of each source of images (the letters that begin a lesion's id: HAM, BCN, MSK …) stands beside them.
+    of_isic: then the BMA of each source of images (the letters that begin a lesion's id: HAM, BCN, MSK …) too.
     """
     rows = []
     for name in ensembles:
@@ -225,7 +225,7 @@ def calibrated(runs: Runs, ensembles: Iterable[str]) -> Rows:
         found["auc"] = intervals.around(area, measured.resampled_auc(shown), runs.confidence)
         rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
         sources = np.array([str(lesion).partition("_")[0].rstrip("0123456789") for lesion in balanced.lesions])
-        for source in np.unique(sources):
+        for source in np.unique(sources) if of_isic else ():
             part = measured.part(balanced, sources == source)
             score = measured.classification(part, runs.confidence)["bma"]
             rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {source}": score})

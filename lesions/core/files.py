@@ -27,6 +27,9 @@ LITTER = re.compile(
 )
 
 
+NAMES = dict.fromkeys(("image", "lesion", "label", "archive", "mask"), str)  # columns that may look like numbers
+
+
 def is_litter(path: PurePath) -> bool:
     """Return whether a relative path is litter, or lies in a folder that is."""
     return any(LITTER.fullmatch(part) for part in path.parts)
@@ -152,7 +155,7 @@ def rows(array: np.memmap, start: int, stop: int) -> np.ndarray:
 def read_csv(path: Path, columns: Iterable[str], stage: str) -> pd.DataFrame:
     """Return the CSV that `stage` wrote to `path`; it must have `columns`. Raises InputError for anything else."""
     try:
-        table = pd.read_csv(path, keep_default_na=False)
+        table = pd.read_csv(path, keep_default_na=False, dtype=NAMES)
         with Path(path).open(newline="", encoding="utf-8") as file:
             widths = {len(fields) for fields in csv.reader(file) if fields}
     except FileNotFoundError:

@@ -81,9 +81,14 @@ def unpacked(path: Path) -> Path:
     return path.with_suffix("") if path.suffix == ".zip" else path
 
 
+def inside(folder: Path) -> list[Path]:
+    """Return the files of an unpacked archive, without litter, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not is_litter(path.relative_to(folder)))
+
+
 def _pack(folder: Path, target: Path) -> None:
     """Write the files of an unpacked archive as one again, stored and dated 1980: the same bytes each time."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_litter(path.relative_to(folder)))
+    files = inside(folder)
     total = sum(path.stat().st_size for path in files)
     _require_space(target.parent, total)
     with zipfile.ZipFile(target, "w") as archive, _bar(folder.name, total) as bar:
@@ -194,11 +199,15 @@ def _download(url: str, path: Path) -> None:
 
 
 def seen(place: str) -> list[int] | None:
-    """Return size and time of change of a local file, by which another version of it is known; None for a URL."""
-    if is_url(place) or not Path(place).is_file():
+    """Return size and time of change of a local file, by which another version of it is known; None for a URL.
+
+    Of an archive that lies there unpacked: the sum of its files' sizes, the last of their times.
+    """
+    if is_url(place):
         return None
-    status = Path(place).stat()
-    return [status.st_size, status.st_mtime_ns]
+    of = [Path(place)] if Path(place).is_file() else inside(unpacked(Path(place)))
+    found = [path.stat() for path in of]
+    return [sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)] if found else None
 
 
 def expected(path: Path, recorded: Checksum | None) -> str | None:

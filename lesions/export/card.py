@@ -41,6 +41,7 @@ NOT_FOR = (
     "Not for diagnoses outside its classes, which it cannot name and gives one of its classes.",
     "Not tested by skin type, age or camera; light skin makes nearly all of its training images.",
 )
+NOT_FOR_OWN = (NOT_FOR[0], "Not for pictures of other kinds than those it was trained on.", NOT_FOR[2])
 NOT_FOR_MASKS = (*NOT_FOR[:2], "Not for more than one lesion in a picture, or none.", NOT_FOR[3])
 
 

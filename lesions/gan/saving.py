@@ -29,7 +29,7 @@ SHARED = r'(?<="shared_object_id": )\d+'
 
 def read_set(table: Path, images: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """Read the sorted table and its images, uint8 N×H×W×3. Raises InputError if they do not belong together."""
-    rows = read_csv(table, ("image", "label", "cv0"), "stages.sort")
+    rows = read_csv(table, ("image", "label", "cv0"), "stages.sort isic2019")
     for label in sorted(set(rows["label"]) - set(CLASSES)):
         raise InputError(f"{table}: label {label!r}; expected one of {', '.join(CLASSES)}")
     return rows, read_images(images, len(rows))

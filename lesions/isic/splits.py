@@ -115,7 +115,9 @@ def ham(table: pd.DataFrame, fold: int = 0) -> pd.Series:
 
 def classes(of: str, split: str, labels: pd.Series) -> tuple[str, ...]:
     """Return the classes of a set under a split: most splits have all eight; a set of one's own has its `labels`."""
-    return CLASSES_OF.get(split, CLASSES) if of in SETS else tuple(sorted(labels.unique()))
+    if of in SETS:
+        return CLASSES_OF.get(split, CLASSES)
+    return tuple(sorted(labels.replace(MERGES.get(split, {})).unique()))
 
 
 def labels(table: pd.DataFrame, split: str) -> pd.Series:

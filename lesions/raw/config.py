@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from lesions.core.config import Fraction, Name, Section, Seed, Size
-from lesions.isic.names import SETS, Test, files
+from lesions.isic.names import SETS, TESTS, Test, files
 
 PACKED = ".zip"
+RESERVED = {*"abcde", *TESTS, "train", "val", "test"}
 
 
 class Sample(Section):
@@ -73,6 +74,10 @@ def known(sets: dict[str, Official | Own]) -> dict[str, Official | Own]:
     for name, of in sets.items():
         if isinstance(of, Own) == (name in SETS):
             raise ValueError(f"{name}: expected {{}} for {', '.join(SETS)}, pictures and a table for one of your own")
+        if name.lower() in RESERVED:
+            raise ValueError(f"{name}: a study, a test set or a part has this name; expected another")
+    if len({name.lower() for name in sets}) < len(sets):
+        raise ValueError("two names that differ in their letters' size alone; expected one of them")
     if "merged" in sets and not {"isic2019", "isic2017"} <= set(sets):
         raise ValueError("merged: made of isic2019 and isic2017; expected both, or merged: null")
     return sets
@@ -92,7 +97,7 @@ class Data(Section):
     def files(self) -> tuple[str, ...]:
         """Return the paths below data.source of all files that the sets and test sets need."""
         owned = (file for of in self.sets.values() if isinstance(of, Own) for file in of.files)
-        return tuple(dict.fromkeys((*files(self.isic2020, self.tests, self.sets), *owned)))
+        return tuple(dict.fromkeys((*files(self.isic2020 and "merged" in self.sets, self.tests, self.sets), *owned)))
 
     @field_validator("source")
     @classmethod

@@ -51,7 +51,7 @@ def lines_of(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: not found; run the download stage") from None
     except (csv.Error, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV in UTF-8: {error}; expected {', '.join(columns)}") from None
-    lines = [(line, fields) for line, fields in lines if len(fields) > 1 or any(fields)]  # no blank ones
+    lines = [(line, fields) for line, fields in lines if any(fields)]  # no blank ones
     if not lines:
         raise InputError(f"{path}: not a CSV: no line in it; expected {', '.join(columns)}")
     return lines
@@ -64,7 +64,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     InputError for a line with more or fewer fields than the header, and a column that stands twice.
     """
     lines = lines_of(path, columns)
-    header = [PAIRED.get(name, name) for name in lines.pop(0)[1]]
+    renamed = PAIRED if "image_name_1" in columns else {}
+    header = [renamed.get(name, name) for name in lines.pop(0)[1]]
     for name in columns:
         if header.count(name) != 1:
             what = f"column {name} stands twice" if name in header else f"no column {name}"
@@ -206,15 +207,32 @@ def stem(picture: str) -> str:
     return start if start and f".{ending.lower()}" in PICTURES else name
 
 
+def together(path: Path, table: pd.DataFrame) -> pd.Series:
+    """Return one name for all rows of `table`, read from `path`, that lesions and patients hold together, in a chain
+    too: the patient or, without one, the lesion or the image."""
+    ids = {column: lesion_ids(path, table, column) for column in ("lesion", "patient") if column in table}
+    if len(ids) < 2:
+        return next(iter(ids.values()), table["image"])
+    found = ("patient " + ids["patient"]).where(table["patient"] != "", "lesion " + ids["lesion"])
+    before = None
+    while not found.equals(before):
+        before = found
+        for column in ids.values():
+            found = found.groupby(column).transform("max")  # a patient's name comes after a lesion's
+    return found
+
+
 def read_own(path: Path, own: Own, images: dict[str, str]) -> pd.DataFrame:
     """Read columns image, archive, lesion, label and, where there is one, split (train, val or test) of a set of one's
-    own, in its order. lesion: what stays in one part: the patient, else the lesion, else the image.
+    own, in its order. lesion: what stays in one part, as `together` has it.
 
     images: the archive of each picture there is; one without a row is told on stderr and left out, as are rows of
     labels that `own.labels` does not name. Raises InputError for a row without picture, a blank or unusable label, a
     word that is no part, and a lesion in two parts.
     """
-    table = read_rows(path, own.columns).rename(columns={own.label: "label"})
+    found = read_rows(path, tuple(dict.fromkeys(own.columns))).rename(columns={"image": own.image})
+    roles = {"image": own.image, "label": own.label, "lesion": own.lesion, "patient": own.patient, "split": own.split}
+    table = pd.DataFrame({role: found[column] for role, column in roles.items() if column})
     table["image"] = table["image"].map(stem)
     for line in table.index[table["image"].duplicated()]:
         raise InputError(f"{path}: line {line}: image {table['image'][line]} stands twice; expected one row an image")
@@ -226,23 +244,23 @@ def read_own(path: Path, own: Own, images: dict[str, str]) -> pd.DataFrame:
                 f"{path}: left out {(~named).sum()} images of labels without a name in labels: {others}",
                 file=sys.stderr,
             )
-        table = table[named].replace({"label": own.labels})
+        table = table[named].assign(label=table["label"].map(own.labels))
     for line in table.index[~table["label"].map(lambda label: bool(CLASS.fullmatch(label)))]:
         raise InputError(
             f"{path}: line {line}: label {table['label'][line]!r}; expected letters, digits, spaces and ._+-"
         )
     for image in table["image"][~table["image"].isin(list(images))]:
-        raise InputError(f"{path}: image {image}: not in {', '.join(own.pictures)}; mend either")
+        raise InputError(
+            f"{path}: image {image}: not in {', '.join(own.pictures)}; mend either and, if the folder has it, say "
+            f"python -m stages.download --accept {own.pictures[0]}"
+        )
     if more := sorted(set(images) - set(table["image"])):
         print(f"{path}: left out {len(more)} pictures without a row, {more[0]} the first", file=sys.stderr)
-    together = table["image"]
-    for column in filter(None, (own.lesion, own.patient)):
-        together = together.where(table[column] == "", lesion_ids(path, table, column))
-    table = table.assign(lesion=together, archive=table["image"].map(images))
+    table = table.assign(lesion=together(path, table), archive=table["image"].map(images))
     if not own.split:
         return table[["image", "archive", "lesion", "label"]].reset_index(drop=True)
     known = {word: role for role, words in ROLES.items() for word in words.split()}
-    table["split"], words = table[own.split].str.lower().map(known), table[own.split]
+    words, table["split"] = table["split"], table["split"].str.lower().map(known)
     for line in table.index[table["split"].isna()]:
         raise InputError(f"{path}: line {line}: {own.split} {words[line]!r}; expected train, val or test")
     for lesion in table.groupby("lesion")["split"].nunique().loc[lambda parts: parts > 1].index:

@@ -127,7 +127,7 @@ class Params(Section):
             for name in named:
                 if name not in self.data.sets:
                     raise ValueError(f"{place}: {name}: not in data.sets{nearest(name, self.data.sets)}")
-        if self.data.source == "sample" and (own := sorted(set(self.data.sets) - set(SETS))):
+        if self.data.source in ("sample", "isic") and (own := sorted(set(self.data.sets) - set(SETS))):
             raise ValueError(
                 f"data.sets: {own[0]}: expected data.source to be the folder or the URL that has its files"
             )
@@ -138,7 +138,13 @@ class Params(Section):
 
     def agree_on_pairs(self) -> None:
         """Check that the arrays of image and mask that U-Nets learn from are made."""
+        scored: list[str] = [test for test in self.data.tests if "task1" in test]
+        scored += [name for name, of in self.data.sets.items() if getattr(of, "masks", None)]
         if not self.unets:
+            if scored and self.data.source != "sample":
+                raise ValueError(
+                    f"data: {scored[0]} has masks, to test U-Nets on; expected unets: [isic2018], or no masks"
+                )
             return
         pairs = self.resize["isic2018"].arrays if "isic2018" in self.resize else {}
         for place, array in [("segment", "segment"), *(("unet34.phases", phase.array) for phase in self.unet34.phases)]:
@@ -146,8 +152,6 @@ class Params(Section):
                 raise ValueError(f"{place}: no array {array!r} in resize.isic2018.arrays")
         if pairs["segment"].fit != "squeeze":  # stages/predict_masks.py relies on a U-Net of whole pictures
             raise ValueError("resize.isic2018.arrays.segment.fit: expected squeeze: masks are of whole pictures")
-        scored: list[str] = [test for test in self.data.tests if "task1" in test]
-        scored += [name for name, of in self.data.sets.items() if getattr(of, "masks", None)]
         last = self.unet34.phases[-1].array
         if scored and (self.resize["isic2018"].crop_border or pairs[last].fit != "squeeze"):
             raise ValueError(f"resize.isic2018: {scored[0]} asks for whole pictures: crop_border false, {last} squeeze")

@@ -16,8 +16,11 @@ from importlib import metadata
 from pathlib import Path
 
 from lesions.core.errors import InputError, run
+from lesions.download import fetch, store
 from lesions.download.config import STORE, refuse_links
 from lesions.download.servers import bases
+from lesions.raw import tables
+from lesions.raw.config import Data, Own
 from lesions.tools import check, sizes
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -105,6 +108,28 @@ def gpus(backend: str | None) -> list[str]:
     return [*found, f"tensorflow (study B): {f'{len(seen)} GPU' if seen else hint}"]
 
 
+def of_own(data: Data) -> list[str]:
+    """Say which table of a set of one's own lacks a column, or cannot be read, where the source is a folder."""
+    found, folder = [], Path(data.source).expanduser()
+    for own in (of for of in data.sets.values() if isinstance(of, Own)):
+        if (folder / own.table).is_file():
+            try:
+                tables.read_rows(folder / own.table, tuple(dict.fromkeys(own.columns)))
+            except InputError as error:
+                found.append(str(error))
+    return found
+
+
+def changed(data: Data) -> list[str]:
+    """Say which files of a folder were changed since they were fetched: DVC does not look there."""
+    found, kept = [], store.folder(data.source.rstrip("/"))
+    for file in data.files:
+        note = fetch.read_note(kept / file)
+        if note.get("seen") and fetch.seen(note["place"]) not in (None, note["seen"]):
+            found.append(f"{note['place']}: changed since it was fetched; python -m stages.download --accept {file}")
+    return found
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     pins = Path("requirements.in")
@@ -119,6 +144,7 @@ def main() -> None:
         refuse_links()
         if chosen.data.source != "sample":
             bases(chosen.data.source, chosen.data.files)
+            wrong += of_own(chosen.data) + changed(chosen.data)
         wrong += disk(wanted)
         said.append(f"params.yaml: data.source {chosen.data.source}, at least {wanted / GIB:.1f} GiB of disk")
         backend = chosen.keras.backend

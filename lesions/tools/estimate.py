@@ -31,6 +31,7 @@ from lesions.core import config
 from lesions.core.errors import InputError, run
 from lesions.core.workers import usable
 from lesions.gan import keras_backend
+from lesions.isic.names import SETS
 from lesions.pictures.config import size_of
 from lesions.tools import doctor, settings, sizes
 from lesions.tools.check import Params
@@ -89,7 +90,10 @@ def parts(split: str, images: float) -> dict[str, float]:
 
 def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
     """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
-    here, extra = parts(block.split, count[block.set]), chosen.augment_gan.images * (block.generated != "none")
+    here, extra = (
+        parts(block.split if block.set in SETS else "", count[block.set]),
+        chosen.augment_gan.images * (block.generated != "none"),
+    )
     often = OVERSAMPLED.get(block.set, 5.0) if block.sampler == "balanced" and block.split != "balanced" else 1.0
     seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)

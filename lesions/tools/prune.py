@@ -21,6 +21,8 @@ from lesions.core.errors import InputError, run
 from lesions.core.resume import STORE
 from lesions.tools.parallel import LOGS
 
+ALONE = ("segment@", "augment_gan@")  # whose checkpoints do not name the one set that they can learn from
+
 
 def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]]:
     """Return the outputs of the stages of dvc.lock that are not among `names`, by stage.
@@ -39,6 +41,7 @@ def orphans(folder: Path, names: set[str]) -> list[Path]:
     """Return what is in runs/, runs/parallel/ or .checkpoints/ of no stage that there is: train@x has train-x, or, of
     several seeds, train-x-<seed>, or train-x.log."""
     known = {name.replace("@", "-") for name in names} | {LOGS.name}
+    known |= {name.partition("@")[0] for name in names if name.startswith(ALONE)}
     return [path for path in sorted(folder.glob("*")) if not {path.stem, path.stem.rpartition("-")[0]} & known]
 
 

@@ -60,7 +60,7 @@ def answers(path: Path, images: np.ndarray, rows: np.ndarray, batch: int = 32) -
 
 def test_rows(told: dict) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of a card's array, uint8 N×H×W×3, and the rows of the part that it is scored on."""
-    table = read_csv(Path(f"data/sorted/{told['set']}.csv"), ("image",), "stages.sort")
+    table = read_csv(Path(f"data/sorted/{told['set']}.csv"), ("image",), f"stages.sort {told['set']}")
     images = read_array(Path(f"data/{told['array']}.npy"), len(table))
     roles = table["split"] if told["kind"] == "unet" else splits.roles(table, told["split"])
     return images, np.flatnonzero(roles == told["scored_on"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from lesions.core import config
-from lesions.core.errors import InputError, run
+from lesions.core.errors import InputError, nearest, run
 from lesions.core.files import replacing
 from lesions.tools import check
 
@@ -37,8 +37,15 @@ def read(path: Path) -> dict:
 def layers(path: Path) -> list[dict]:
     """Return the settings of the file at `path`, behind those of the file beside it that its key `over` names."""
     found = read(path)
-    under = found.pop("over", None)
-    return [*(layers(path.with_name(f"{under}.yaml")) if under else []), found]
+    if (under := found.pop("over", None)) is None:
+        return [found]
+    there = sorted(each.stem for each in path.parent.glob("*.yaml") if each != path)
+    if under not in there:
+        raise InputError(f"{path}: over: {under!r}{nearest(str(under), there)}")
+    below = path.with_name(f"{under}.yaml")
+    if "over" in read(below):
+        raise InputError(f"{path}: over: {under} lies over another itself; expected one that does not")
+    return [read(below), found]
 
 
 def main() -> None:

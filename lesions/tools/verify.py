@@ -1,7 +1,7 @@
 """Run every stage once more, alone: what dvc.yaml declares for it, and nothing else, must give the same bytes.
 
     python -m lesions.tools.verify                     # all stages, in the order of the DAG
-    python -m lesions.tools.verify sort train@e_m0     # these
+    python -m lesions.tools.verify sort@isic2019 train@e_m0     # these
 
 Each stage runs in a folder that has its dependencies alone, without network (if the system lets a user cut it off),
 with another seed of Python's hashes and another time zone; params.yaml is whole there, but a key that dvc.yaml does not
