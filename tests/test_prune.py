@@ -85,3 +85,11 @@ def test_a_broken_dag_is_one_line(project, monkeypatch):
     (project / "params.yaml").write_text("block: {}")
     with pytest.raises(InputError, match=r"^dvc\.yaml: .*; mend it before pruning$"):
         pruned(monkeypatch)
+
+
+def test_what_a_stage_of_one_set_keeps_under_its_own_name_stays(tmp_path):
+    for name in ("segment", "augment_gan", "train-gone"):
+        (tmp_path / name).mkdir()
+    names = {"segment@isic2018", "augment_gan@isic2019", "train@lite0"}
+    assert [path.name for path in prune.orphans(tmp_path, names)] == ["train-gone"]
+    assert len(prune.orphans(tmp_path, {"train@lite0"})) == 3
