@@ -154,7 +154,8 @@ def test_what_a_stage_does_not_declare_makes_it_fail_by_name(project):
         assert stage in said and message in said
     source.write_text(text, encoding="utf-8")
     (project / "dvc.yaml").write_text(
-        whole.replace("lesions/isic, lesions/pictures,", "lesions/isic,"), encoding="utf-8"
+        whole.replace("color_correct.py, lesions/core, lesions/pictures,", "color_correct.py, lesions/core,"),
+        encoding="utf-8",
     )
     assert "pictures" in broken(project, stage)
     (project / "dvc.yaml").write_text(whole, encoding="utf-8")

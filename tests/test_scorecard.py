@@ -279,7 +279,8 @@ def pictures(tmp_path) -> Path:
 
 def html(table: pd.DataFrame, pictures: Path, kinds: dict[str, str] = SAME, source: str = "isic") -> str:
     tests = significance.corrected(significance.seeds({"accuracy": {}, "auroc": {}}, NUMBERS, 0.95))
-    return pages.html(table, tests, PUBLISHED, pictures, kinds, {"source": source, "images": 25_331, "lesions": 10_000})
+    data = {"source": source, "images": 25_331, "lesions": 10_000, "own": []}
+    return pages.html(table, tests, PUBLISHED, pictures, kinds, data)
 
 
 def read(text: str) -> Outline:

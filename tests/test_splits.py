@@ -99,7 +99,7 @@ def test_ham_is_cv0_without_the_other_sources(full):
     assert (roles[of_ham] == full.loc[of_ham, "cv0"]).all() and (roles[~of_ham] == "").all()
     labels = splits.labels(full, "ham")
     for part in ("train", "val", "test"):
-        assert set(labels[roles == part]) == set(splits.classes("ham")) == set(HAM_CLASSES)
+        assert set(labels[roles == part]) == set(splits.classes("isic2019", "ham", labels)) == set(HAM_CLASSES)
     assert (labels[full["label"].isin(["AK", "SCC"])] == "AKIEC").all()
 
 
@@ -140,7 +140,7 @@ def test_a_class_of_few_ham_lesions_reaches_every_part():
 
 def test_melanoma_against_the_rest_in_the_official_parts():
     table = pd.DataFrame({"label": ["MEL", "BKL", "NV"], "split": ["train", "val", "val"]})
-    assert splits.classes("melanoma") == ("OTHER", "MEL")
+    assert splits.classes("isic2017", "melanoma", table["label"]) == ("OTHER", "MEL")
     assert splits.labels(table, "melanoma").tolist() == ["MEL", "OTHER", "OTHER"]
     assert splits.roles(table, "melanoma").tolist() == ["train", "val", "val"]
     with pytest.raises(InputError, match="no split 'melanoma'"):
