@@ -204,7 +204,7 @@ def text(
     body = render(
         "compare.md.j2", table, tests, tables=Tables(table, published), kinds=kinds | {"own": ""}, sample=SAMPLE,
         data=data, level=level, own=OWN, collapsed=collapsed, places=placed(places), unets=unets, number=number,
-        both=both, mark=mark, pairs=lambda study: pairs(tests, study),
+        both=both, mark=mark, masks=MASKS, pairs=lambda study: pairs(tests, study),
         folds={fold: fold.replace("_", " ") for fold in folds},
     )  # fmt: skip
     used = dict.fromkeys(re.findall(r"\[\^(\w+)]", body))  # in the order of their footnotes
