@@ -64,7 +64,7 @@ def resizing(size: Size, folder: Path, sides: tuple[int, ...]) -> Row:
         for number, content in enumerate(contents):
             archive.writestr(f"{number}.jpg", content)
     opened = zipfile.ZipFile(folder / "jpegs.zip")
-    arrays = {f"a{side}": Array(size=(side, side), fit="squeeze") for side in sides}
+    arrays = {f"a{side}": Array(shape=(side, side), fit="squeeze") for side in sides}
     setting = Resize(crop_border=False, arrays=arrays)
     torch.set_num_threads(1)
 

@@ -117,9 +117,9 @@ def main() -> None:
         open_archive(archive).close()
     jobs = find(table, image_zips, mask_zip)
 
-    shapes = {name: (len(jobs), *array.size, 3) for name, array in resize.arrays.items()}
+    shapes = {name: (len(jobs), *array.shape, 3) for name, array in resize.arrays.items()}
     if mask_zip:
-        shapes |= {f"{name}_masks": (len(jobs), *array.size) for name, array in resize.arrays.items()}
+        shapes |= {f"{name}_masks": (len(jobs), *array.shape) for name, array in resize.arrays.items()}
     areas: dict[str, list[float]] = {name: [] for name in shapes if name.endswith("_masks")}
     with replacing_folder(args.out / args.set) as folder, ExitStack() as stack:
         put = {name: stack.enter_context(array_of_rows(folder / f"{name}.npy", of)) for name, of in shapes.items()}

@@ -100,7 +100,7 @@ def loaded(setting: Segment | Unet34, paths: list[Path], resize: Resize, array: 
         raise InputError(f"params.yaml: resize.isic2018: {array}: expected whole pictures (squeeze, no crop_border)")
     found = []
     for path in paths:
-        model = unet.build(setting.decoder, setting.encoder, resize.arrays[array].size)
+        model = unet.build(setting.decoder, setting.encoder, resize.arrays[array].shape)
         checkpoints.load_into(model, path)
         found.append(model.to(device).to(memory_format=torch.channels_last))
     return Net(found, array)

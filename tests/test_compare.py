@@ -259,7 +259,7 @@ def five(undrawn) -> Path:
     chosen["classifiers"] |= dict.fromkeys(wrong, pretrained)
     chosen["classifiers"]["c_graham"] = block | melanoma
     for name, side in (("isic2017", 224), ("merged", 256)):
-        chosen["resize"][name]["arrays"]["classify"]["size"] = [side, side]
+        chosen["resize"][name]["arrays"]["classify"]["shape"] = [side, side]
     Path("params.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
     return undrawn
 
@@ -712,7 +712,7 @@ def test_published_reports_add_up(run):
 def test_a_run_that_falls_short_is_shown_but_not_judged(undrawn, monkeypatch):
     monkeypatch.setattr(scorecard, "data_kinds", lambda *args: dict.fromkeys("ABCDE", ""))
     chosen, enough = settings(), {"epochs": 100, "epoch_images": 0, "sampler": "uniform"}
-    chosen["resize"]["isic2019"]["arrays"]["classify"]["size"] = [256, 300]
+    chosen["resize"]["isic2019"]["arrays"]["classify"]["shape"] = [256, 300]
     for name in ("vgg16", "alexnet", "resnet101"):
         chosen["classifiers"][name] |= enough
     chosen["classifiers"]["alexnet"]["epoch_images"] = len(sorted_table()) - 1
@@ -781,8 +781,8 @@ def test_the_full_settings_fall_short_of_nothing():
         ("classifiers.e_m5.epochs", 39, {"e_m5": "shortened"}),
         ("segment.weights", "resnet34", {"unet": "weights"}),
         ("segment.epochs", 99, {"unet": "shortened"}),
-        ("resize.isic2018.arrays.segment.size", [767, 1024], {"unet": "shortened"}),
-        ("resize.isic2019.arrays.base.size", [223, 224], {"base_224": "shortened"}),
+        ("resize.isic2018.arrays.segment.shape", [767, 1024], {"unet": "shortened"}),
+        ("resize.isic2019.arrays.base.shape", [223, 224], {"base_224": "shortened"}),
         ("base_model.batch", 23, dict.fromkeys(("base_224", "base_64", "base_64_ak"), "shortened")),
         ("base_model.weights", "none", dict.fromkeys(("base_224", "base_64", "base_64_ak"), "scratch")),
     ],

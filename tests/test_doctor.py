@@ -60,7 +60,7 @@ def test_room_by_hand(tmp_path):
         update={
             "data": Data(source="isic", isic2020=True, sample=BASE["data"]["sample"]),
             "resize": {
-                name: Resize(crop_border=False, arrays={"small": {"size": [10, 10], "fit": "squeeze"}})
+                name: Resize(crop_border=False, arrays={"small": {"shape": [10, 10], "fit": "squeeze"}})
                 for name in sizes.OFFICIAL
             },
             "color_correct": ColorCorrect(sets=(), methods={}),

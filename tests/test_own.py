@@ -85,7 +85,7 @@ def test_ham_is_fetched_sorted_and_resized_zipped_unpacked_and_nested(shape, tmp
     assert (splits.ham(table) == table["cv0"]).all()  # study D's split
     table.to_csv("ham.csv", index=False)
     Path("params.yaml").write_text(yaml.safe_dump({"resize": {"ham": {"crop_border": False, "arrays": {
-        "small": {"size": [8, 8], "fit": "squeeze"}}}}}))  # fmt: skip
+        "small": {"shape": [8, 8], "fit": "squeeze"}}}}}))  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["resize", "ham", "--sorted", ".", "--workers", "1"])
     resize.main()
     pixels = np.load("data/resized/ham/small.npy")
@@ -293,7 +293,7 @@ def test_the_whole_dag_runs_on_ham_alone(tmp_path):
     found = config.read_yaml(folder / "params.yaml")
     short = {"epochs": 1, "epoch_images": 8, "batch": 4}
     for array in found["resize"]["ham"]["arrays"].values():
-        array["size"] = [32, 32]
+        array["shape"] = [32, 32]
     found["recipes"]["a"] |= short
     for block in found["classifiers"].values():
         block |= short | {"cycles": 1}

@@ -80,7 +80,7 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     table = pd.DataFrame({"image": [f"I{i}" for i in range(80)], "lesion": range(80), "label": labels, "split": roles})
     table.to_csv(data / "sorted/isic2017.csv", index=False)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["resize"]["isic2017"]["arrays"]["classify"]["size"] = [32, 32]
+    raw["resize"]["isic2017"]["arrays"]["classify"]["shape"] = [32, 32]
     one = {"family": "residual", "network": "residual", "recipe": "c", "set": "isic2017"}
     one |= {"images": "resized/isic2017/classify", "split": "melanoma", "generated": "none", "runs": 2, "seed": 5}
     one["weights"] = "data/weights/none"

@@ -195,6 +195,10 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
     "an augmentation in a recipe": (params("recipes.d.augment", ["hflip"]), block("d_snap", "d_crop"), {"compare"}),
     "a colour method": (
         params("color_correct.methods.max_rgb", {}), {"check", "color_correct@isic2017-max_rgb", "score"}, MADE),
+    "the size of images": (
+        params("resize.isic2017.arrays.classify.shape", [48, 48]), {"check", "resize@isic2017"},
+        {"color_correct", "predict_masks@isic2017", "masked@isic2017_flat", "masked@isic2017_grey", "train@c_graham",
+         "train@c_masked_grey", "train@c_b0_arl", "compare"}),
     "another source of data": (
         params("data.source", "isic"), {"check", "download", "export", "export_unet"}, KINDS - {"check", "weights"}),
     "compare": (line("lesions/compare/pages.py", OTHER), {"compare"}, set()),

@@ -48,7 +48,7 @@ def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) ->
             found[name] = reason(needed[name], recipe.weights, "uniform", side, recipe.epochs, whole)
     if not chosen.unets:
         return found
-    unet, side = chosen.segment, min(chosen.resize["isic2018"].arrays["segment"].size)
+    unet, side = chosen.segment, min(chosen.resize["isic2018"].arrays["segment"].shape)
     found["unet"] = reason(needed["unet"], unet.weights, "uniform", side, length(unet), whole=True)
     return found
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -18,7 +18,15 @@ from lesions.core.errors import InputError, nearest
 
 PARAMS = Path("params.yaml")
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+
+def compared(name: str) -> str:
+    """Return the name. Raises ValueError for the two keys that DVC leaves out when it looks for an earlier run."""
+    if name in ("size", "nfiles"):
+        raise ValueError("DVC does not compare keys of this name, and would restore an older run; choose another")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$"), AfterValidator(compared)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=10)]

@@ -51,4 +51,4 @@ def set_of(images: str, masked: Mapping[str, Masked]) -> str:
 def size_of(images: str, chosen: Any) -> tuple[int, int]:
     """Return height and width of an array of images, named as classifiers name it; `chosen` has resize and masked."""
     array = images.rpartition("/")[2] if images.startswith("resized/") else "classify"
-    return chosen.resize[set_of(images, chosen.masked)].arrays[array].size
+    return chosen.resize[set_of(images, chosen.masked)].arrays[array].shape

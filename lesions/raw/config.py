@@ -119,7 +119,7 @@ class Sort(Section):
 
 
 class Array(Section):
-    size: tuple[Size, Size]
+    shape: tuple[Size, Size]  # height, width
     fit: Literal["squeeze", "crop"]
 
 

@@ -125,9 +125,9 @@ def prepare(image: np.ndarray, mask: np.ndarray | None, resize: Resize) -> dict[
         left, top, right, bottom = lit_box(image)
         image = image[top:bottom, left:right]
         mask = None if mask is None else mask[top:bottom, left:right]
-    ready = {name: fit(image, array.size, array.fit) for name, array in resize.arrays.items()}
+    ready = {name: fit(image, array.shape, array.fit) for name, array in resize.arrays.items()}
     if mask is not None:
-        ready |= {f"{name}_masks": fit_mask(mask, array.size, array.fit) for name, array in resize.arrays.items()}
+        ready |= {f"{name}_masks": fit_mask(mask, array.shape, array.fit) for name, array in resize.arrays.items()}
     return ready
 
 

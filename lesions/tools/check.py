@@ -174,8 +174,8 @@ class Params(Section):
             if one.set not in self.predict_masks.sets:
                 raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
         gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
-        if self.gans and (gan is None or gan.size != GAN_SIZE):
-            raise ValueError(f"resize.isic2019.arrays.gan.size: expected {list(GAN_SIZE)}, as study B's networks have")
+        if self.gans and (gan is None or gan.shape != GAN_SIZE):
+            raise ValueError(f"resize.isic2019.arrays.gan.shape: expected {list(GAN_SIZE)}, as study B's networks have")
         images = self.arrays()
         blocks: dict[str, Classifier | BaseModelRun] = {f"classifiers.{k}": b for k, b in self.classifiers.items()}
         for place, block in (blocks | {f"base_models.{k}": b for k, b in self.base_models.items()}).items():

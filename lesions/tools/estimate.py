@@ -108,14 +108,14 @@ def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
     if not chosen.unets:
         return []
     arrays, images, one, many = chosen.resize["isic2018"].arrays, count["isic2018"], chosen.segment, chosen.unet34
-    kind, here = Kind("unet", one.decoder, one.encoder, arrays["segment"].size, one.batch), parts("", images)
+    kind, here = Kind("unet", one.decoder, one.encoder, arrays["segment"].shape, one.batch), parts("", images)
     epochs = sum(phase.epochs for phase in one.all_phases)
     steps = epochs * here["train"] + PREDICTED * (epochs * here["val"] + 2 * here["test"])
     found = [Work("segment", kind, steps, 2, images)]
     found += [Work(f"predict_masks@{name}", kind, PREDICTED * count[name]) for name in chosen.predict_masks.sets]
     for fold in many.folds:
         for phase in many.phases:
-            of = Kind("unet", many.decoder, many.encoder, arrays[phase.array].size, many.batch)
+            of = Kind("unet", many.decoder, many.encoder, arrays[phase.array].shape, many.batch)
             steps = phase.epochs * (2 + PREDICTED) / 3 * 0.8 * images + many.range_steps * many.batch
             found.append(Work(f"unet34@{fold}, {phase.array}", of, steps, int(phase is many.phases[-1]), images))
     return found

@@ -115,8 +115,7 @@ def reproduce(stage: PipelineStage, gpu: str | None, parent: int) -> None:
     entry_of(stage.addressing).unlink(missing_ok=True)
     try:
         with stage.repo.lock:
-            # DVC's run cache does not compare keys named `size`: it would bring arrays of another size back.
-            done = stage.reproduce(run_cache=not stage.addressing.startswith("resize@"))
+            done = stage.reproduce()
         if done:
             write_json(entry_of(stage.addressing), to_lockfile(stage))
     except (DvcException, OSError) as error:

@@ -46,7 +46,7 @@ def needed(chosen: Params) -> float:
     """Return the bytes of the archives and of all arrays of images and masks; models come to this."""
     count, color, total = images(chosen.data), chosen.color_correct, archives(chosen.data)
     for name, one in chosen.resize.items():
-        areas = {array: count[name] * setting.size[0] * setting.size[1] for array, setting in one.arrays.items()}
+        areas = {array: count[name] * setting.shape[0] * setting.shape[1] for array, setting in one.arrays.items()}
         total += sum(areas.values()) * (4 if name == "isic2018" else 3)  # whose masks are resized too
         again = len(color.methods.model_fields_set) * (name in color.sets)
         again += sum(masked.set == name for masked in chosen.masked.values())
