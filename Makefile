@@ -14,10 +14,11 @@ export MALLOC_TRIM_THRESHOLD_ := -1
 
 COMPILE := uv pip compile --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements'
 
-.PHONY: repro test smoke lint requirements settings estimate verify bench doctor prune serve test-serving
+.PHONY: repro test smoke lint requirements settings estimate certificates verify bench doctor prune serve test-serving
 
 repro: $(VENV)/ready
-	python -m lesions.tools.parallel $(if $(JOBS),--jobs $(JOBS))
+	python -m lesions.tools.parallel $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) \
+	  $(if $(SLURM),--slurm $(SLURM)) $(if $(MIX),--mix)
 	@cat metrics/compare.md
 	@echo; echo "Tables: metrics/compare.md, metrics/compare.csv. Pictures: plots/compare/. All plots: dvc plots show."
 
@@ -51,6 +52,10 @@ settings: $(VENV)/ready
 # Time, disk and memory that params.yaml would take here, with settings/NAME.yaml laid over it if NAME is said.
 estimate: $(VENV)/ready
 	@python -m lesions.tools.estimate $(if $(NAME),settings/$(NAME).yaml)
+
+# The key and certificate by which head, scheduler and workers know each other: docs/cluster.md.
+certificates: $(VENV)/ready
+	python -m lesions.tools.certificates .certificates
 
 # Every stage again, alone with what dvc.yaml declares for it: the same bytes as make repro left, or the first that differs.
 verify: $(VENV)/ready

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dvc.lock import make_lock
 
-from lesions.tools import parallel
+from lesions.cluster import plan, worker
 from tests.conftest import ROOT, hear_sigint
 
 pytestmark = pytest.mark.slow
@@ -23,28 +23,28 @@ STAGES = """
 stages:
   end:
     cmd: ./stage end "" out/a out/b out/c
-    deps: [out/a, out/b, out/c]
+    deps: [stage, out/a, out/b, out/c]
     outs: [out/end]
   middle:
     foreach: ${middle}
     do:
       cmd: ./stage ${key} "${item}" out/root
       params: ["middle.${key}"]
-      deps: [out/root]
+      deps: [stage, out/root]
       outs: ["out/${key}"]
   root:
     cmd: ./stage root "" in
-    deps: [in]
+    deps: [stage, in]
     outs: [out/root]
   lone:
     cmd: ./stage lone "" in
-    deps: [in]
+    deps: [stage, in]
     outs: [out/lone]
 """
 STAGE = """#!/bin/sh
 set -e
 name=$1; mkdir -p out times; date +%s.%N > times/$name.begun
-$2
+eval "$2"
 shift 2; cat "$@" > out/$name; echo $name >> out/$name
 echo "gpu ${CUDA_VISIBLE_DEVICES:-none}"; date +%s.%N > times/$name.ended
 """
@@ -234,16 +234,16 @@ def test_gpus_are_dealt_out(project):
 
 def test_what_depends_on_a_change_runs_and_nothing_else():
     graph = {"root": set(), "a": {"root"}, "b": {"root"}, "end": {"a", "b"}, "lone": set()}
-    assert parallel.to_run(list(graph), graph, {"a"}) == {"a": set(), "end": {"a"}}
-    assert parallel.to_run(list(graph), graph, {"root"}) == {name: graph[name] for name in ("root", "a", "b", "end")}
-    assert parallel.to_run(list(graph), graph, set()) == {}
+    assert plan.to_run(list(graph), graph, {"a"}) == {"a": set(), "end": {"a"}}
+    assert plan.to_run(list(graph), graph, {"root"}) == {name: graph[name] for name in ("root", "a", "b", "end")}
+    assert plan.to_run(list(graph), graph, set()) == {}
 
 
 def test_one_gpu_or_none_is_left_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert parallel.gpus() == []
+    assert worker.gpus() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    assert parallel.gpus() == ["2"]
+    assert worker.gpus() == ["2"]
 
 
 @pytest.mark.parametrize(("options", "said"), [(["--jobs", "0"], "1 or more"), (["--jobs", "1", "nothing"], "nothing")])

@@ -27,6 +27,7 @@ MAY_IMPORT = {  # wing.config: of that wing its config.py alone
     "gan": "core isic training.config",
     "compare": "core isic raw.config pictures.config training.config classify.config segment.config predict.config "
     "gan.config",
+    "cluster": "core",
     "tools": " ".join(WINGS),
 }
 MODULES = sorted(path for path in (ROOT / "lesions").rglob("*.py") if path.name != "__init__.py")

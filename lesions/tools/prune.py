@@ -17,9 +17,9 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml
 
+from lesions.cluster.plan import LOGS, MACHINES
 from lesions.core.errors import InputError, run
 from lesions.core.resume import STORE
-from lesions.tools.parallel import LOGS
 
 ALONE = ("segment@", "augment_gan@")  # whose checkpoints do not name the one set that they can learn from
 
@@ -40,7 +40,7 @@ def left(stages: dict, names: set[str], outs: set[Path]) -> dict[str, list[Path]
 def orphans(folder: Path, names: set[str]) -> list[Path]:
     """Return what is in runs/, runs/parallel/ or .checkpoints/ of no stage that there is: train@x has train-x, or, of
     several seeds, train-x-<seed>, or train-x.log."""
-    known = {name.replace("@", "-") for name in names} | {LOGS.name}
+    known = {name.replace("@", "-") for name in names} | {LOGS.name, MACHINES.stem}
     known |= {name.partition("@")[0] for name in names if name.startswith(ALONE)}
     return [path for path in sorted(folder.glob("*")) if not {path.stem, path.stem.rpartition("-")[0]} & known]
 

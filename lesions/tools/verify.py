@@ -24,8 +24,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from lesions.cluster.plan import plan
 from lesions.core.errors import InputError, run
-from lesions.tools.parallel import plan
 
 NO_NETWORK = ["unshare", "--map-root-user", "--net"]
 ALWAYS = ("lesions/__init__.py", "stages/__init__.py", "params.yaml")

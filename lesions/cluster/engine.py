@@ -1,0 +1,257 @@
+"""Where stages run: worker processes on this machine, workers at the address of a Dask scheduler, or Slurm's jobs.
+
+One stage a worker at a time. Dask finds a worker that is free and has what a stage needs; the stage of a lost worker it
+gives to another.
+"""
+
+import io
+import logging
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cloudpickle
+import dask
+from distributed import Client, Future, LocalCluster, fire_and_forget
+from distributed.security import Security
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from lesions.cluster import worker
+from lesions.cluster.worker import Run
+from lesions.core import config
+from lesions.core.errors import InputError
+
+NAME = "lesions"  # of a head among a scheduler's clients
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CERTIFICATES = Path(".certificates")
+FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
+PASSED = ("PYTHONHASHSEED", "TF_CPP_MIN_LOG_LEVEL", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "TQDM_MININTERVAL")
+
+cloudpickle.register_pickle_by_value(worker)
+
+
+class ByValue:
+    """A function of lesions/cluster/worker.py that unpickles where nothing of ours is installed."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple:
+        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+
+
+class Engine:
+    """Workers that stages can be given to.
+
+    count: of workers, where they are this machine's. Else `look` makes those that join ready, or refuses them: all but
+    one model of machine unless `mix`. again: called before each look.
+    """
+
+    def __init__(
+        self, client: Client, run: Run, count: int = 0, sources: bytes = b"", mix: bool = False,
+        again: Callable[[], Any] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.client, self.run, self.sources, self.mix, self.again = client, run, sources, mix, again
+        self.workers: dict[str, dict[str, float]] = {str(number): {} for number in range(count)}  # address -> resources
+        self.looked_at = set[str]()
+        self.given: dict[str, dict[str, float]] = {}  # stage under way -> what it needs
+
+    def look(self) -> Iterator[str]:
+        """Make workers that joined ready, forget those that left; yield why one is refused."""
+        if not self.run.apart:
+            return
+        self.again()
+        there = self.client.scheduler_info()["workers"]
+        for address in [address for address in there if address not in self.looked_at]:
+            self.looked_at.add(address)
+            try:
+                ready = ByValue(partial(worker.prepare, self.run, self.sources))
+                why, machine = self.client.run(ready, workers=[address])[address]
+            except Exception as error:  # it left meanwhile, or has no environment to unpickle this in
+                why, machine = f"cannot be made ready ({type(error).__name__}: {str(error)[:200]})", ""
+            if why:
+                yield f"{there[address]['name']} ({address}): {why}"
+                continue
+            self.workers[address] = there[address]["resources"]
+            if not self.mix:
+                self.run = self.run._replace(machine=machine)
+        self.workers = {address: found for address, found in self.workers.items() if address in there}
+
+    def asked(self, needs: dict[str, float]) -> dict[str, float]:
+        """Return what of `needs` any worker declares: where none says that it has a GPU, all are asked."""
+        declared = {name for found in self.workers.values() for name in found}
+        return {name: amount for name, amount in needs.items() if name in declared}
+
+    def has_room(self, needs: dict[str, float]) -> bool:
+        """Say whether a worker is free for a stage that needs so much."""
+        asked = self.asked(needs)
+        fit = [found for found in self.workers.values() if all(found.get(k, 0) >= v for k, v in asked.items())]
+        return len(self.given) < len(self.workers) and sum(asked == other for other in self.given.values()) < len(fit)
+
+    def give(self, name: str, needs: dict[str, float], place: int, *args: Any) -> Future:
+        """Give a stage to a worker; take over what a head that was killed had given, if it is the very same."""
+        self.given[name] = self.asked(needs)
+        key = f"{name}-{self.run.key}-{sha256(repr(args).encode()).hexdigest()[:16]}"
+        resources = self.given[name] | ({self.run.key: 1} if self.run.apart else {})
+        task = ByValue(partial(worker.reproduce, self.run, name))
+        future = self.client.submit(task, *args, key=key, resources=resources, priority=-place, retries=0, pure=False)
+        if self.run.apart:
+            fire_and_forget(future)
+        return future
+
+
+def at_home_of(repo: Repo) -> Run:
+    """Return the run of workers that work in the repository itself."""
+    return Run("here", str(repo.root_dir), {name: os.environ[name] for name in PASSED if name in os.environ}, {}, {})
+
+
+@contextmanager
+def local(repo: Repo, jobs: int) -> Iterator[Engine]:
+    """Yield worker processes that work in the repository itself; no port but on loopback, and that with TLS."""
+    quiet = {"distributed.scheduler.dashboard.enabled": False, "distributed.admin.tick.limit": "1h"}
+    with (
+        dask.config.set(quiet),
+        LocalCluster(
+            n_workers=jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0,
+            security=Security.temporary(), silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield Engine(client, at_home_of(repo), jobs)
+
+
+def certificates(folder: Path) -> Security:
+    """Return the security of the certificates in `folder`. Raises InputError where one is not there."""
+    files = {key: folder / name for key, name in FILES.items()}
+    for path in files.values():
+        if not path.is_file():
+            raise InputError(f"{path}: not found; make certificates, and copy them to each machine (docs/cluster.md)")
+    return Security(require_encryption=True, **{key: str(path) for key, path in files.items()})
+
+
+@contextmanager
+def at(address: str, repo: Repo, mix: bool, secrets: Path) -> Iterator[Engine]:
+    """Yield the workers of the Dask scheduler at `address`, which work in folders of their own.
+
+    Raises InputError for an address beyond loopback without TLS unless INSECURE=1 is said, and where none answers.
+    """
+    found = urlsplit(address)
+    if found.scheme not in ("tls", "tcp") or not found.hostname or not found.port:
+        raise InputError(f"SCHEDULER={address}: expected tls://machine:port")
+    if found.scheme == "tcp" and found.hostname not in LOOPBACK and os.environ.get("INSECURE") != "1":
+        raise InputError(
+            f"SCHEDULER={address}: whoever reaches that port could run code as you; use tls:// (docs/cluster.md), or "
+            "say INSECURE=1 if the network is yours alone"
+        )
+    try:
+        client = Client(
+            address, security=certificates(secrets) if found.scheme == "tls" else None, name=NAME, timeout=20
+        )
+    except OSError as error:
+        raise InputError(f"SCHEDULER={address}: no scheduler answers ({str(error)[:200]})") from None
+    with client, elsewhere(client, repo, mix) as engine:
+        yield engine
+
+
+@contextmanager
+def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
+    """Yield workers that are Slurm's jobs, by the settings of dask-jobqueue's SLURMCluster and `jobs`, their number.
+
+    A job that ends is replaced. Raises InputError for settings that SLURMCluster does not take.
+    """
+    from dask_jobqueue.slurm import SLURMCluster
+
+    chosen = config.read_yaml(settings)
+    jobs = chosen.pop("jobs", 1) if isinstance(chosen, dict) else 0
+    try:
+        cluster = SLURMCluster(**{"cores": 1, "processes": 1, "security": Security.temporary()} | chosen)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{settings}: {error}") from None
+    with cluster, Client(cluster, name=NAME) as client, elsewhere(client, repo, mix) as engine:
+        engine.again = partial(cluster.scale, jobs=jobs)
+        yield engine
+
+
+@contextmanager
+def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
+    """Yield the engine of workers in folders of their own. Raises InputError where they have another head."""
+    other = client.run_on_scheduler(ByValue(worker.claim), client=client.id)
+    if other:
+        raise InputError(f"{client.scheduler.address}: another make repro is at work there ({other}); wait for its end")
+    root, sources, name = Path(repo.root_dir), packed(repo), repo.config["core"].get("remote", "")
+    cache = Path(repo.cache.local.path).resolve().parents[1]
+    core = {"no_scm": True, "analytics": False, "check_update": False} | ({"remote": name} if name else {})
+    settings = {
+        "core": core,
+        "cache": {"dir": str(cache)} | {k: v for k, v in repo.config["cache"].items() if k == "type"},
+    }
+    if name:
+        settings["remote"] = {name: dict(repo.config["remote"][name])}
+    run = at_home_of(repo)._replace(
+        key=f"sources-{sha256(sources).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
+        versions=worker.versions(pinned(root / "requirements.txt")),
+    )  # fmt: skip
+    token = cache / run.key
+    cache.mkdir(parents=True, exist_ok=True)
+    token.touch()
+    try:
+        yield Engine(client, run, sources=sources, mix=mix)
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def pinned(requirements: Path) -> list[str]:
+    """Return the names of the packages that a requirements.txt pins."""
+    text = requirements.read_text(encoding="utf-8") if requirements.exists() else ""
+    return re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)
+
+
+def packed(repo: Repo) -> bytes:
+    """Return as a tar what git knows, or would add, of what stages read, but no outputs; the same bytes each time."""
+    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    root, outs = Path(repo.root_dir), {Path(out.fs_path) for stage in stages for out in stage.outs}
+    tops = {
+        Path(dep.fs_path).relative_to(root).parts[0]
+        for stage in stages
+        for dep in stage.deps
+        if dep.protocol == "local"
+    }
+    listing = [
+        "git",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        "dvc.yaml",
+        ".dvcignore",
+        *tops,
+    ]
+    try:
+        names = subprocess.run(listing, cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        raise InputError(
+            f"{root}: not a git repository; which files to send to other machines is asked of git"
+        ) from None
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in sorted(set(filter(None, names))):
+            path = root / name
+            if path.is_file() and not {path, *path.parents} & outs:
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = path.stat().st_size, path.stat().st_mode & 0o777
+                archive.addfile(info, io.BytesIO(path.read_bytes()))
+    return packed.getvalue()

@@ -1,0 +1,231 @@
+"""Give stages to workers once what they depend on is done; write dvc.lock as a serial run from nothing leaves it."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import psutil
+from distributed import Future
+from dvc.lock import LockBase, LockError, make_lock
+from dvc.repo import Repo
+from dvc.stage.loader import StageLoader
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import modify_yaml
+from tqdm import tqdm
+
+from lesions.cluster import plan, worker
+from lesions.cluster.engine import Engine
+from lesions.core.errors import InputError
+
+GRACE = 10  # seconds from SIGTERM to SIGKILL
+LOOK_EVERY = 1  # second between two looks at who joined
+WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and written whole
+COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
+
+
+class Head:
+    """A run of the stages of `graph`: all `home`, or there those alone that must be, and the others `away`.
+
+    order: all stages, as dvc.lock has them.
+    """
+
+    def __init__(self, repo: Repo, order: list[str], graph: plan.Graph, home: Engine, away: Engine | None) -> None:
+        self.repo, self.order, self.graph = repo, order, graph
+        self.stages = {stage.addressing: stage for stage in repo.index.stages}
+        bound = plan.at_home(self.stages) if away else set(graph)
+        self.engine = {name: home if name in bound else away or home for name in graph}
+        self.home, self.away = home, away
+        self.running, self.failed, self.lost = dict[str, Future](), list[str](), list[str]()
+        self.elsewhere = set[str]()  # stages that ran, whose outputs are not here yet
+        self.unwritten, self.written, self.looked = dict[str, worker.Entry](), time.monotonic(), 0.0
+        self.messages: Queue[Callable[[], str | None]] = Queue()
+
+    def run(self, keep_going: bool) -> list[str]:
+        """Run the stages; return those that failed. Raises InputError if the scheduler is lost."""
+        sorter: TopologicalSorter[str] = TopologicalSorter(self.graph)
+        sorter.prepare()
+        place, ready = {name: number for number, name in enumerate(self.graph)}, list[str]()
+        plan.LOGS.mkdir(parents=True, exist_ok=True)
+        for engine in set(self.engine.values()):
+            engine.client.subscribe_topic(worker.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))
+        self.offer()
+        with tqdm(total=len(self.graph), desc="stages", unit="stage") as progress:
+            try:
+                while True:
+                    self.look()
+                    ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
+                    stopping = self.lost or (self.failed and not keep_going)
+                    for name in [] if stopping else list(ready):
+                        if self.engine[name].has_room(plan.needs(self.stages[name])):
+                            ready.remove(name)
+                            self.begin(name, place[name])
+                    if not self.running and (stopping or not ready):
+                        break
+                    for name in self.listen():
+                        progress.update()
+                        if name not in self.failed:  # what depends on a failed one never becomes ready
+                            sorter.done(name)
+                    if time.monotonic() - self.written > WRITE_EVERY:
+                        self.write(self.repo.lock)
+                self.write(self.repo.lock)
+                self.fetch()
+            except BaseException:
+                self.end()
+                raise
+        if self.lost and not self.failed:
+            raise InputError(f"{', '.join(self.lost)}: the scheduler or all workers were lost; run again to go on")
+        return self.failed
+
+    def look(self) -> None:
+        if self.away and time.monotonic() - self.looked > LOOK_EVERY:
+            before = len(self.away.workers)
+            for why in self.away.look():
+                tell(f"refused: {why}")
+            if before != len(self.away.workers) or not self.looked:
+                tell(f"{len(self.away.workers)} workers" + ("" if self.away.workers else ": waiting for the first"))
+            self.looked = time.monotonic()
+
+    def offer(self) -> None:
+        """Push to DVC's remote what stages elsewhere will read and no stage makes, where that is the way."""
+        if self.away and self.away.run.remote:
+            self.home.run = self.home.run._replace(remote=True)
+            graph = plan.plan(self.repo, [])[1]
+            for name in set().union(*(graph[one] for one in self.graph)) - set(self.graph):
+                for objects in self.stages[name].get_used_objs().values():
+                    self.repo.cloud.push(objects)
+
+    def begin(self, name: str, place: int) -> None:
+        stage, engine = self.stages[name], self.engine[name]
+        before = plan.before(stage, self.stages)
+        files = {}
+        if engine is self.away:
+            told = [*before, name]
+            files = plan.small_files(stage, [self.stages[one] for one in before], Path(self.repo.root_dir))
+        else:
+            told = [one for one in before if one in self.elsewhere]
+            self.elsewhere -= set(told)
+        entries = {one: to_lockfile(self.stages[one])[one] for one in told if plan.known(self.stages[one])}
+        future = engine.give(name, plan.needs(stage), place, entries, files, str(plan.log_of(name)))
+        self.running[name] = future
+        future.add_done_callback(lambda _: self.messages.put(lambda: self.ended(name)))
+
+    def listen(self) -> list[str]:
+        """Wait for messages, a look's time at most; return the stages that have ended."""
+        found, wait = list[str](), float(LOOK_EVERY)
+        while True:
+            try:
+                name = self.messages.get(timeout=wait)()
+            except Empty:
+                return found
+            found += [name] if name else []
+            wait = 0.0
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Note that a stage began, or what it said elsewhere."""
+        name = message["stage"]
+        if "log" in message:
+            with plan.log_of(name).open("ab") as log:
+                log.write(message["log"])
+            return
+        if self.engine.get(name) is self.away:
+            plan.log_of(name).write_bytes(b"")
+        gpu = f" on GPU {message['gpu']}" if message["gpu"] else ""
+        tell(f"{name}: begun{gpu}{self.where(name, message['host'])}")
+
+    def where(self, name: str, host: str) -> str:
+        return f" on {host}" if self.engine.get(name) is self.away else ""
+
+    def ended(self, name: str) -> str | None:
+        """Note how a stage ended; return it unless nobody knows."""
+        future = self.running.pop(name)
+        self.engine[name].given.pop(name)
+        if future.cancelled():
+            self.lost.append(name)
+            return None
+        if (error := future.exception()) is not None:
+            if not isinstance(error, RuntimeError):  # Dask's own, after several workers died of it, say
+                with plan.log_of(name).open("a", encoding="utf-8") as log:
+                    log.write(f"error: {error}\n")
+            tell(f"{name}: failed")
+            self.failed.append(name)
+            return name
+        self.keep(name, future.result())
+        return name
+
+    def keep(self, name: str, done: dict[str, Any]) -> None:
+        """Note what a stage that is done has left."""
+        for path, content in done["files"].items():
+            target = Path(self.repo.root_dir) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        self.unwritten[name] = done["entry"]
+        StageLoader.fill_from_lock(self.stages[name], done["entry"])
+        if self.engine[name] is self.away:
+            self.elsewhere.add(name)
+        tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
+        new = not plan.MACHINES.exists()
+        with plan.MACHINES.open("a", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            if new:
+                table.writeheader()
+            table.writerow(done | {"stage": name, "seconds": f"{done['seconds']:.1f}", "ended": time.strftime("%FT%T")})
+
+    def write(self, lock: LockBase) -> None:
+        """Put the entries of what is done into dvc.lock and sort it; stages that dvc.yaml has not come last."""
+        if self.unwritten:
+            place = {name: number for number, name in enumerate(self.order)}
+            with lock, modify_yaml("dvc.lock") as locked_up:
+                locked_up.setdefault("schema", "2.0")
+                stages = dict(locked_up.get("stages") or {}) | self.unwritten
+                names = sorted(stages, key=lambda name: place.get(name, len(place)))
+                locked_up["stages"] = {name: stages[name] for name in names}
+        self.unwritten, self.written = {}, time.monotonic()
+
+    def fetch(self) -> None:
+        """Bring what stages left elsewhere."""
+        entries = {name: to_lockfile(self.stages[name])[name] for name in sorted(self.elsewhere)}
+        worker.bring(self.home.run, self.repo, self.stages, entries)
+
+    def end(self) -> None:
+        """End all stages of this machine; those elsewhere finish, and the next run takes them over.
+
+        Hold DVC's lock meanwhile, if it is free within seconds, so that none is cut off in writing DVC's files. What
+        cannot be written to dvc.lock now, the next run has from DVC's run-cache.
+        """
+        lock = make_lock(self.repo.lock.lockfile, self.repo.tmp_dir)
+        with ExitStack() as stack:
+            with suppress(LockError):
+                stack.enter_context(lock)
+            workers = psutil.Process().children()
+            found = [one for process in workers for one in process.children(recursive=True)]
+            for process in found:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            for process in psutil.wait_procs(found, GRACE)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            for process in workers:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        with suppress(LockError):
+            self.write(lock)
+
+
+def said(name: str) -> str:
+    """Return the stage's own error, or the last line of its log."""
+    path = plan.log_of(name)
+    text = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["nothing"])[0 if errors else -1].removeprefix("error: ")
+
+
+def tell(line: str) -> None:
+    tqdm.write(f"{time.strftime('%H:%M:%S')}  {line}", file=sys.stdout)
+    sys.stdout.flush()

@@ -1,0 +1,78 @@
+"""What is to run: the stages of dvc.yaml in DVC's order, what each depends on, where it can run and what it needs."""
+
+from pathlib import Path
+
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage import PipelineStage
+
+LOGS = Path("runs/parallel")
+MACHINES = LOGS / "machines.csv"  # where stages ran
+
+Graph = dict[str, set[str]]  # stage -> those that it depends on
+
+
+def plan(repo: Repo, targets: list[str]) -> tuple[list[str], Graph]:
+    """Return the stages of `dvc repro targets`, in its order, and what each of them depends on."""
+    graph = get_active_graph(repo.index.graph)
+    order = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
+    return [s.addressing for s in order], {s.addressing: {d.addressing for d in graph.successors(s)} for s in order}
+
+
+def to_run(order: list[str], graph: Graph, changed: set[str]) -> Graph:
+    """Return the part of `graph` that has changed or depends on it; `order` has all stages, dependencies first."""
+    found: Graph = {}
+    for name in order:
+        needed = graph[name] & found.keys()
+        if needed or name in changed:
+            found[name] = needed
+    return found
+
+
+def log_of(name: str) -> Path:
+    return LOGS / f"{name.replace('@', '-')}.log"
+
+
+def uncached(out: Output) -> bool:
+    """Say whether DVC keeps no copy of an output that is no metric or plot: the archives, and the tables of compare."""
+    return not (out.use_cache or out.metric or out.plot)
+
+
+def at_home(stages: dict[str, PipelineStage]) -> set[str]:
+    """Return the stages that must run where the repository is: they write, or read, what DVC keeps no copy of."""
+    fixed = [out.fs_path for stage in stages.values() for out in stage.outs if uncached(out)]
+    return {
+        name
+        for name, stage in stages.items()
+        if any(uncached(out) for out in stage.outs)
+        or any(dep.fs_path == path or dep.fs_path.startswith(f"{path}/") for dep in stage.deps for path in fixed)
+    }
+
+
+def needs(stage: PipelineStage) -> dict[str, float]:
+    """Return what the stage's `meta` asks of a machine, as Dask names resources: {"gpu": 1, "memory": 8}."""
+    return {name: float(amount) for name, amount in (stage.meta or {}).items()}
+
+
+def before(stage: PipelineStage, stages: dict[str, PipelineStage]) -> list[str]:
+    """Return the stages that write what a stage reads."""
+    paths = [dep.fs_path for dep in stage.deps]
+    return [
+        name
+        for name, other in stages.items()
+        if any(path == out.fs_path or path.startswith(f"{out.fs_path}/") for out in other.outs for path in paths)
+    ]
+
+
+def known(stage: PipelineStage) -> bool:
+    """Say whether the stage has run, as far as dvc.lock or this run says."""
+    return all(one.hash_info for one in [*stage.deps, *stage.outs])
+
+
+def small_files(stage: PipelineStage, before: list[PipelineStage], root: Path) -> dict[str, bytes]:
+    """Return the metrics and plots that a stage reads, by path: DVC keeps no copy of them."""
+    outs = [Path(out.fs_path) for other in before for out in other.outs if not out.use_cache]
+    found = [path for out in outs for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()]
+    deps = {Path(dep.fs_path) for dep in stage.deps}
+    return {str(path.relative_to(root)): path.read_bytes() for path in found if deps & {path, *path.parents}}

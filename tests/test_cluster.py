@@ -1,0 +1,263 @@
+"""Stages on workers with folders of their own, by a Dask scheduler on this machine: the lock of a serial run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from lesions.cluster import worker
+from lesions.core.errors import InputError
+from lesions.tools import certificates
+from tests.test_parallel import (
+    BAD,
+    COMMAND,
+    ENVIRONMENT,
+    FAST,
+    SLOW,
+    empty,
+    locked,
+    project,
+    repro,
+    serial,
+    set_middle,
+    times,
+    wait_for,
+)
+
+__all__ = ["empty", "project", "serial"]
+pytestmark = pytest.mark.slow
+
+DASK = [sys.executable, "-m", "distributed.cli.dask_scheduler"], [sys.executable, "-m", "distributed.cli.dask_worker"]
+
+
+class Cluster:
+    """A scheduler and workers, in a folder of their own."""
+
+    def __init__(self, folder: Path, secrets: Path | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.processes, self.workers = folder, list[subprocess.Popen](), list[subprocess.Popen]()
+        self.tls = [] if secrets is None else [
+            *("--tls-ca-file", secrets / "ca.pem", "--tls-cert", secrets / "cert.pem", "--tls-key", secrets / "key.pem")
+        ]  # fmt: skip
+        self.scheduler = self.start(
+            [*DASK[0], "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *self.tls], "scheduler"
+        )
+        wait_for(lambda: "Scheduler at:" in self.said("scheduler"))
+        [line] = [line for line in self.said("scheduler").splitlines() if "Scheduler at:" in line]
+        self.address = line.split("Scheduler at:")[1].strip()
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text() if (self.folder / f"{name}.log").exists() else ""
+
+    def start(self, command: list, name: str, **more: str) -> subprocess.Popen:
+        kept = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONPATH"}  # no checkout
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.processes.append(subprocess.Popen(
+                [*map(str, command)], cwd=self.folder, env=kept | more, stdout=log, stderr=log, start_new_session=True
+            ))  # fmt: skip
+        return self.processes[-1]
+
+    def join(self, name: str, *options: str, **more: str) -> None:
+        place = self.folder / name
+        command = [*DASK[1], self.address, "--nthreads", "1", "--name", name, "--no-dashboard",
+                   "--local-directory", place, *self.tls, *options]  # fmt: skip
+        self.workers.append(self.start(command, name, **more))
+
+    def end(self) -> None:
+        for process in self.processes:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Iterator[Cluster]:
+    """A scheduler and two workers, each with a cache of its own."""
+    made = Cluster(tmp_path / "cluster")
+    for name in ("m1", "m2"):
+        made.join(name)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def remote(project, tmp_path) -> Path:
+    """The project, with a folder as DVC's remote."""
+    (tmp_path / "remote").mkdir()
+    add = [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", tmp_path / "remote"]
+    subprocess.run(add, cwd=project, check=True)
+    return project
+
+
+def begun(said: str) -> set[str]:
+    """Return the stages that began, of `said`."""
+    return {line.split()[1].removesuffix(":") for line in said.splitlines() if ": begun" in line}
+
+
+def popen(folder: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen([*COMMAND, *options], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+
+
+def test_without_a_shared_file_system_to_the_same_lock(remote, cluster, serial):
+    said = repro(remote, "--scheduler", cluster.address)
+    assert begun(said) == {"root", "middle@a", "middle@b", "middle@c", "end", "lone"} and " on " in said
+    assert (remote / "dvc.lock").read_bytes() == serial
+    assert {path.name for path in (remote / "out").iterdir()} == {"root", "a", "b", "c", "end", "lone"}
+    assert not (remote / "times").exists()  # they worked elsewhere
+    assert "Running stage 'middle@a'" in (remote / "runs/parallel/middle-a.log").read_text()
+    assert len((remote / "runs/parallel/machines.csv").read_text().splitlines()) == 7
+    assert "6 of 6 stages are up to date" in repro(remote, "--scheduler", cluster.address)
+    set_middle(remote, a=FAST, b=SLOW, c=FAST)
+    assert begun(repro(remote, "--scheduler", cluster.address)) == {"middle@a", "end"}
+    set_middle(remote, a=SLOW, b=SLOW, c=FAST)
+    assert "is cached - skipping run" in relogged(remote, cluster, "middle-a")
+    assert (remote / "dvc.lock").read_bytes() == serial
+
+
+def relogged(folder: Path, cluster: Cluster, name: str) -> str:
+    repro(folder, "--scheduler", cluster.address)
+    return (folder / f"runs/parallel/{name}.log").read_text()
+
+
+def test_with_a_shared_cache_to_the_same_lock(project, cluster, serial):
+    repro(project, "--scheduler", cluster.address)
+    assert (project / "dvc.lock").read_bytes() == serial and (project / "out/end").exists()
+    assert not list((project / ".dvc/cache").glob("sources-*"))
+
+
+@pytest.mark.parametrize("nanny", [False, True])
+def test_the_stage_of_a_killed_worker_goes_to_another(remote, cluster, serial, tmp_path, nanny):
+    """Killed alone, its nanny starts it anew; killed with its nanny, the other worker takes its stage."""
+    head = popen(remote, "--scheduler", cluster.address)
+    wait_for(lambda: any(cluster.folder.glob("m1/dask-scratch-space/worker-*/sources-*/times/[ab].begun")))
+    nannied = psutil.Process(cluster.workers[0].pid)
+    if nanny:
+        os.killpg(nannied.pid, signal.SIGKILL)
+    else:
+        max(nannied.children(), key=lambda process: process.memory_info().rss).kill()
+    said = head.communicate(timeout=120)[0]
+    assert head.returncode == 0 and (remote / "dvc.lock").read_bytes() == serial
+    assert said.count("middle@a: begun") + said.count("middle@b: begun") == 3
+
+
+def test_a_killed_head_goes_on_with_what_its_workers_did_meanwhile(remote, cluster, tmp_path):
+    count, go_on = tmp_path / "count", tmp_path / "go_on"
+    set_middle(remote, a=f"echo begun >> {count}; until [ -e {go_on} ]; do sleep 0.1; done", b=FAST, c=FAST)
+    heads = [popen(remote, "--scheduler", cluster.address)]
+    wait_for(count.exists)
+    heads[0].kill()
+    heads.append(popen(remote, "--scheduler", cluster.address))  # takes over what runs
+    wait_for(lambda: cluster.said("scheduler").count("Receive client connection: lesions") == 2)
+    assert "another make repro is at work there" in repro(copy_of(remote), "--scheduler", cluster.address, rc=1)
+    heads[1].kill()
+    go_on.touch()  # it ends while there is no head
+    wait_for(lambda: any((tmp_path / "remote").rglob("runs/*/*/*")) and ended("a", cluster))
+    repro(remote, "--scheduler", cluster.address)
+    assert count.read_text() == "begun\n"
+    assert len(locked(remote)) == 6
+
+
+def ended(name: str, cluster: Cluster) -> bool:
+    return any(cluster.folder.glob(f"m*/dask-scratch-space/worker-*/sources-*/times/{name}.ended"))
+
+
+def copy_of(folder: Path) -> Path:
+    return Path(shutil.copytree(folder, folder.with_name("other"), symlinks=True, ignore=lambda *_: {"times", "runs"}))
+
+
+def test_a_lost_scheduler_is_one_line_and_another_one_goes_on(remote, cluster, serial, tmp_path):
+    head = popen(remote, "--scheduler", cluster.address)
+    wait_for(lambda: (remote / "runs/parallel/middle-a.log").exists())
+    cluster.end()
+    head.communicate(timeout=60)
+    assert head.returncode == 1
+    other = Cluster(tmp_path / "again")
+    try:
+        other.join("m3")
+        repro(remote, "--scheduler", other.address)
+    finally:
+        other.end()
+    assert (remote / "dvc.lock").read_bytes() == serial
+
+
+def test_a_failure_lets_the_others_finish(remote, cluster):
+    set_middle(remote, a=BAD, b=FAST, c=FAST)
+    said = repro(remote, "--scheduler", cluster.address, "--keep-going", rc=1)
+    [line] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "middle@a: failed: " in line and "exited with 1" in line and "(runs/parallel/middle-a.log)" in line
+    assert sorted(locked(remote)) == ["lone", "middle@b", "middle@c", "root"]
+
+
+def test_what_a_stage_needs_and_what_must_stay(remote, cluster):
+    """`meta` sends a stage to the worker that has it; what DVC keeps no copy of is made and read at home."""
+    cluster.join("m3", "--resources", "gpu=1")
+    wait_for(lambda: cluster.said("scheduler").count("Register worker") >= 3)
+    described = yaml.safe_load((remote / "dvc.yaml").read_text())
+    described["stages"]["middle"]["do"]["meta"] = {"gpu": 1}
+    described["stages"]["lone"]["outs"] = [{"out/lone": {"cache": False}}]
+    (remote / "dvc.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    set_middle(remote, a=FAST, b=FAST, c=FAST)
+    repro(remote, "--scheduler", cluster.address)
+    ran = {path.name for path in cluster.folder.glob("m3/dask-scratch-space/worker-*/sources-*/times/*.ended")}
+    assert {"a.ended", "b.ended", "c.ended"} <= ran
+    assert set(times(remote)) == {"lone"}
+
+
+def test_a_worker_that_does_not_fit_is_refused_by_name(remote, cluster, tmp_path):
+    (tmp_path / "other/tqdm-0.0.1.dist-info").mkdir(parents=True)
+    (tmp_path / "other/tqdm-0.0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: tqdm\nVersion: 0.0.1\n")
+    (remote / "requirements.txt").write_text("tqdm==1.0 \\\n    --hash=sha256:00\n")
+    cluster.join("old", PYTHONPATH=str(tmp_path / "other"))
+    cluster.join("wide", "--nthreads", "2")
+    wait_for(lambda: cluster.said("scheduler").count("Register worker") >= 4)
+    said = repro(remote, "--scheduler", cluster.address)
+    assert "refused: old (tcp://" in said and "has tqdm 0.0.1, expected" in said
+    assert "refused: wide (tcp://" in said and "has 2 threads" in said
+    assert not list(cluster.folder.glob("old/dask-scratch-space/worker-*/sources-*"))
+
+
+def test_who_may_not_join():
+    fits = worker.Run("key", "/", {}, {"cache": {"dir": "/nowhere"}}, worker.versions([]))
+    assert "does not see DVC's cache /nowhere" in worker.refusal(fits)
+    fits = fits._replace(remote=True)
+    assert worker.refusal(fits) == "" == worker.refusal(fits._replace(machine=worker.machine()))
+    assert "another model of machine" in worker.refusal(fits._replace(machine="PDP-11"))
+    assert "has Python 3" in worker.refusal(fits._replace(versions={"Python": "2.7"}))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("tcp://10.0.0.1:8786", "INSECURE=1"),
+        ("head", "expected tls://machine:port"),
+        ("tcp://127.0.0.1:1", "no scheduler answers"),
+        ("tls://127.0.0.1:1", "make certificates"),
+    ],
+)
+def test_a_wrong_address_is_one_line(project, address, said):
+    assert said in repro(project, "--scheduler", address, rc=1)
+
+
+def test_with_certificates_and_not_without(remote, serial, tmp_path):
+    secrets = tmp_path / "secrets"
+    certificates.make(secrets)
+    assert (secrets / "key.pem").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InputError, match="there already"):
+        certificates.make(secrets)
+    made = Cluster(tmp_path / "cluster", secrets)
+    try:
+        assert made.address.startswith("tls://")
+        made.join("m1")
+        assert "no scheduler answers" in repro(remote, "--scheduler", made.address.replace("tls", "tcp"), rc=1)
+        repro(remote, "--scheduler", made.address, "--certificates", str(secrets))
+    finally:
+        made.end()
+    assert (remote / "dvc.lock").read_bytes() == serial
