@@ -102,8 +102,9 @@ def begun(said: str) -> set[str]:
     return {line.split()[1].removesuffix(":") for line in said.splitlines() if ": begun" in line}
 
 
-def popen(folder: Path, *options: str) -> subprocess.Popen:
-    return subprocess.Popen([*COMMAND, *options], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def popen(folder: Path, *options: str, **more: str) -> subprocess.Popen:
+    environment = ENVIRONMENT | more
+    return subprocess.Popen([*COMMAND, *options], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def test_without_a_shared_file_system_to_the_same_lock(remote, cluster, serial):

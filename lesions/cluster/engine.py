@@ -84,6 +84,7 @@ class Engine:
             if why:
                 yield f"{there[address]['name']} ({address}): {why}"
                 continue
+            self.client.run_on_scheduler(ByValue(worker.wake), address=address)
             self.workers[address] = there[address]["resources"]
             if not self.mix:
                 self.run = self.run._replace(machine=machine)
@@ -120,7 +121,7 @@ def at_home_of(repo: Repo) -> Run:
 @contextmanager
 def local(repo: Repo, jobs: int) -> Iterator[Engine]:
     """Yield worker processes that work in the repository itself; no port but on loopback, and that with TLS."""
-    quiet = {"distributed.scheduler.dashboard.enabled": False, "distributed.admin.tick.limit": "1h"}
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.limit": "1h"}
     with (
         dask.config.set(quiet),
         LocalCluster(

@@ -30,13 +30,11 @@ COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
 
 
 class Head:
-    """A run of the stages of `graph`: all `home`, or there those alone that must be, and the others `away`.
+    """A run of the stages of `graph`: all `home`, or there those alone that must be, and the others `away`."""
 
-    order: all stages, as dvc.lock has them.
-    """
-
-    def __init__(self, repo: Repo, order: list[str], graph: plan.Graph, home: Engine, away: Engine | None) -> None:
-        self.repo, self.order, self.graph = repo, order, graph
+    def __init__(self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None) -> None:
+        self.repo, self.graph = repo, graph
+        self.order, self.depends = plan.plan(repo, [])
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
         bound = plan.at_home(self.stages) if away else set(graph)
         self.engine = {name: home if name in bound else away or home for name in graph}
@@ -95,14 +93,13 @@ class Head:
         """Push to DVC's remote what stages elsewhere will read and no stage makes, where that is the way."""
         if self.away and self.away.run.remote:
             self.home.run = self.home.run._replace(remote=True)
-            graph = plan.plan(self.repo, [])[1]
-            for name in set().union(*(graph[one] for one in self.graph)) - set(self.graph):
+            for name in set().union(*(self.depends[one] for one in self.graph)) - set(self.graph):
                 for objects in self.stages[name].get_used_objs().values():
                     self.repo.cloud.push(objects)
 
     def begin(self, name: str, place: int) -> None:
         stage, engine = self.stages[name], self.engine[name]
-        before = plan.before(stage, self.stages)
+        before = sorted(self.depends[name])
         files = {}
         if engine is self.away:
             told = [*before, name]

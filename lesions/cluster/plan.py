@@ -41,28 +41,22 @@ def uncached(out: Output) -> bool:
 
 def at_home(stages: dict[str, PipelineStage]) -> set[str]:
     """Return the stages that must run where the repository is: they write, or read, what DVC keeps no copy of."""
-    fixed = [out.fs_path for stage in stages.values() for out in stage.outs if uncached(out)]
+    fixed = [Path(out.fs_path) for stage in stages.values() for out in stage.outs if uncached(out)]
     return {
         name
         for name, stage in stages.items()
         if any(uncached(out) for out in stage.outs)
-        or any(dep.fs_path == path or dep.fs_path.startswith(f"{path}/") for dep in stage.deps for path in fixed)
+        or any(overlap(Path(dep.fs_path), path) for dep in stage.deps for path in fixed)
     }
+
+
+def overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def needs(stage: PipelineStage) -> dict[str, float]:
     """Return what the stage's `meta` asks of a machine, as Dask names resources: {"gpu": 1, "memory": 8}."""
     return {name: float(amount) for name, amount in (stage.meta or {}).items()}
-
-
-def before(stage: PipelineStage, stages: dict[str, PipelineStage]) -> list[str]:
-    """Return the stages that write what a stage reads."""
-    paths = [dep.fs_path for dep in stage.deps]
-    return [
-        name
-        for name, other in stages.items()
-        if any(path == out.fs_path or path.startswith(f"{out.fs_path}/") for out in other.outs for path in paths)
-    ]
 
 
 def known(stage: PipelineStage) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
 
-from distributed import Worker, get_worker
+from distributed import Scheduler, Worker, get_worker
 from dvc.exceptions import CollectCacheError, DvcException
 from dvc.fs import generic
 from dvc.repo import Repo
@@ -102,13 +102,20 @@ def refusal(run: Run) -> str:
     return ""
 
 
-async def claim(dask_scheduler: Any, client: str) -> str:
+async def claim(dask_scheduler: Scheduler, client: str) -> str:
     """Note on the scheduler which head works with it; return another that does already."""
-    holder = getattr(dask_scheduler, "lesions_head", "")
+    holder = vars(dask_scheduler).get("lesions_head", "")
     if holder in dask_scheduler.clients and holder != client:
         return holder
-    dask_scheduler.lesions_head = client
+    vars(dask_scheduler)["lesions_head"] = client
     return ""
+
+
+async def wake(dask_scheduler: Scheduler, address: str) -> None:
+    """Let the scheduler give stages that wait for a worker to one that became ready: it looks at joins alone."""
+    if (ready := dask_scheduler.workers.get(address)) is not None:
+        waiting = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(ready)
+        dask_scheduler.transitions(waiting, f"ready-{time.time()}")
 
 
 async def prepare(run: Run, sources: bytes, dask_worker: Worker) -> tuple[str, str]:
@@ -196,23 +203,28 @@ def objects(stage: PipelineStage, entry: Entry) -> set[Any]:
 
 def to_remote(stage: PipelineStage) -> None:
     """Push the outputs of a stage that has run, and DVC's record of that run, to DVC's remote."""
-    stage.repo.cloud.push(objects(stage, to_single_stage_lockfile(stage)))
-    copy_runs(stage, push=True)
+    if has_record(stage):
+        stage.repo.cloud.push(objects(stage, to_single_stage_lockfile(stage)))
+        copy_runs(stage, push=True)
 
 
 def from_remote(stage: PipelineStage) -> None:
     """Pull from DVC's remote what an earlier run of the stage, with inputs as they are here, has left there."""
     stage.save_deps()
-    copy_runs(stage, push=False)
-    if entry := stage.repo.stage_cache._load(stage):
-        with suppress(CollectCacheError):
-            stage.repo.cloud.pull(objects(stage, entry))
+    if has_record(stage):
+        copy_runs(stage, push=False)
+        if entry := stage.repo.stage_cache._load(stage):
+            with suppress(CollectCacheError):
+                stage.repo.cloud.pull(objects(stage, entry))
+
+
+def has_record(stage: PipelineStage) -> bool:
+    """Say whether DVC records runs of a stage; not where it keeps no copy of an output that is no metric or plot."""
+    return _can_hash(stage) and all(out.use_cache or out.metric or out.plot for out in stage.outs)
 
 
 def copy_runs(stage: PipelineStage, push: bool) -> None:
     """Copy DVC's records of runs of the stage with these inputs to its remote, or from there."""
-    if not _can_hash(stage):
-        return
     cache, key = stage.repo.cache.legacy, _get_stage_hash(stage)
     remote = stage.repo.cloud.get_remote_odb(None, "push --run-cache", hash_name="md5-dos2unix")
     ends = [(odb.fs, odb.fs.join(odb.path, "runs", key[:2], key)) for odb in (cache, remote)]

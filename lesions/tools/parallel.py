@@ -68,7 +68,7 @@ def main() -> None:
                 others = elsewhere(args, repo)
                 away = stack.enter_context(others) if others else None
                 home = stack.enter_context(engine.local(repo, min(args.jobs or room(worker.gpus()), len(wanted))))
-                failed = Head(repo, plan(repo, [])[0], wanted, home, away).run(args.keep_going)
+                failed = Head(repo, wanted, home, away).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:
