@@ -40,14 +40,14 @@ DASK = [sys.executable, "-m", "distributed.cli.dask_scheduler"], [sys.executable
 class Cluster:
     """A scheduler and workers, in a folder of their own."""
 
-    def __init__(self, folder: Path, secrets: Path | None = None) -> None:
+    def __init__(self, folder: Path, secrets: Path | None = None, host: str = "127.0.0.1", **more: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.processes, self.workers = folder, list[subprocess.Popen](), list[subprocess.Popen]()
         self.tls = [] if secrets is None else [
             *("--tls-ca-file", secrets / "ca.pem", "--tls-cert", secrets / "cert.pem", "--tls-key", secrets / "key.pem")
         ]  # fmt: skip
         self.scheduler = self.start(
-            [*DASK[0], "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *self.tls], "scheduler"
+            [*DASK[0], "--host", host, "--port", "0", "--no-dashboard", *self.tls], "scheduler", **more
         )
         wait_for(lambda: "Scheduler at:" in self.said("scheduler"))
         [line] = [line for line in self.said("scheduler").splitlines() if "Scheduler at:" in line]
@@ -64,9 +64,9 @@ class Cluster:
             ))  # fmt: skip
         return self.processes[-1]
 
-    def join(self, name: str, *options: str, **more: str) -> None:
+    def join(self, name: str, *options: str, within: tuple[str, ...] = (), **more: str) -> None:
         place = self.folder / name
-        command = [*DASK[1], self.address, "--nthreads", "1", "--name", name, "--no-dashboard",
+        command = [*within, *DASK[1], self.address, "--nthreads", "1", "--name", name, "--no-dashboard",
                    "--local-directory", place, *self.tls, *options]  # fmt: skip
         self.workers.append(self.start(command, name, **more))
 
@@ -262,3 +262,63 @@ def test_with_certificates_and_not_without(remote, serial, tmp_path):
     finally:
         made.end()
     assert (remote / "dvc.lock").read_bytes() == serial
+
+
+HOSTS = {"m1": ("10.213.1.1", "10.213.1.2"), "m2": ("10.213.2.1", "10.213.2.2")}  # worker -> the head's end, its own
+
+
+@pytest.fixture
+def hosts() -> Iterator[None]:
+    """Hosts of their own for two workers, each on a cable to the head's."""
+    made = []
+    try:
+        for name, (ours, theirs) in HOSTS.items():
+            made.append(f"lesions-{name}")
+            inside = ["ip", "netns", "exec", made[-1]]
+            for command in (
+                ["ip", "netns", "add", made[-1]],
+                ["ip", "link", "add", f"les-{name}", "type", "veth", "peer", "name", "eth0", "netns", made[-1]],
+                ["ip", "addr", "add", f"{ours}/24", "dev", f"les-{name}"],
+                ["ip", "link", "set", f"les-{name}", "up"],
+                [*inside, "ip", "addr", "add", f"{theirs}/24", "dev", "eth0"],
+                [*inside, "ip", "link", "set", "eth0", "up"],
+                [*inside, "ip", "link", "set", "lo", "up"],
+                [*inside, "ip", "route", "add", "default", "via", ours],
+            ):
+                subprocess.run(command, check=True, capture_output=True)
+        yield
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+def inside(name: str) -> tuple[str, ...]:
+    return "ip", "netns", "exec", f"lesions-{name}"
+
+
+def test_a_cable_is_cut_and_mended(remote, hosts, serial, tmp_path):
+    """Three hosts, with TLS: the other worker takes the stage."""
+    secrets = tmp_path / "secrets"
+    short = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "13s"}
+    certificates.make(secrets)
+    made = Cluster(tmp_path / "cluster", secrets, "10.213.1.1", **short)
+    try:
+        for name in HOSTS:
+            made.join(name, within=inside(name), **short)
+        head = popen(remote, "--scheduler", made.address, "--certificates", str(secrets), **short)
+        wait_for(lambda: any(made.folder.glob("m1/dask-scratch-space/worker-*/sources-*/times/[ab].begun")))
+        subprocess.run(["ip", "link", "set", "les-m1", "down"], check=True)
+        said = head.communicate(timeout=110)[0]
+        assert head.returncode == 0 and (remote / "dvc.lock").read_bytes() == serial
+        assert said.count("middle@a: begun") + said.count("middle@b: begun") == 3
+        made.workers[0].wait(timeout=60)  # nobody hears it: it ends, and its stage with it
+        subprocess.run(["ip", "link", "set", "les-m1", "up"], check=True)
+        made.join("m3", within=inside("m1"), **short)
+        wait_for(lambda: made.said("scheduler").count("Register worker") == 3)
+        set_middle(remote, a="sleep 2", b="sleep 2", c="sleep 2")
+        repro(remote, "--scheduler", made.address, "--certificates", str(secrets))
+    finally:
+        made.end()
+    assert any(made.folder.glob("m3/dask-scratch-space/worker-*/sources-*/times/*.ended"))

@@ -30,6 +30,10 @@ from lesions.cluster.worker import Run
 from lesions.core import config
 from lesions.core.errors import InputError
 
+QUIET = {  # Dask looks after tasks of milliseconds; ours take seconds to days, and the cores are theirs
+    "worker.profile.enabled": False, "admin.tick.interval": "1s", "admin.tick.limit": "1h",
+    "admin.system-monitor.interval": "10s", "scheduler.work-stealing": False,
+}  # fmt: skip
 NAME = "lesions"  # of a head among a scheduler's clients
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CERTIFICATES = Path(".certificates")
@@ -121,7 +125,7 @@ def at_home_of(repo: Repo) -> Run:
 @contextmanager
 def local(repo: Repo, jobs: int) -> Iterator[Engine]:
     """Yield worker processes that work in the repository itself; no port but on loopback, and that with TLS."""
-    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.limit": "1h"}
+    quiet = {f"distributed.{key}": value for key, value in QUIET.items()}
     with (
         dask.config.set(quiet),
         LocalCluster(
