@@ -118,8 +118,10 @@ def test_without_a_shared_file_system_to_the_same_lock(remote, cluster, serial):
     assert "6 of 6 stages are up to date" in repro(remote, "--scheduler", cluster.address)
     set_middle(remote, a=FAST, b=SLOW, c=FAST)
     assert begun(repro(remote, "--scheduler", cluster.address)) == {"middle@a", "end"}
+    assert (remote / "out/a").read_text().splitlines()[-1] == f"a {FAST}"
     set_middle(remote, a=SLOW, b=SLOW, c=FAST)
     assert "is cached - skipping run" in relogged(remote, cluster, "middle-a")
+    assert (remote / "out/a").read_text().splitlines()[-1] == f"a {SLOW}"
     assert (remote / "dvc.lock").read_bytes() == serial
 
 

@@ -44,8 +44,8 @@ stages:
 STAGE = """#!/bin/sh
 set -e
 name=$1; mkdir -p out times; date +%s.%N > times/$name.begun
-eval "$2"
-shift 2; cat "$@" > out/$name; echo $name >> out/$name
+did=$2; eval "$did"
+shift 2; cat "$@" > out/$name; echo $name $did >> out/$name
 echo "gpu ${CUDA_VISIBLE_DEVICES:-none}"; date +%s.%N > times/$name.ended
 """
 SLOW, FAST, BAD = "sleep 5", "sleep 0.1", "false"

@@ -27,7 +27,7 @@ from dvc.exceptions import CollectCacheError, DvcException
 from dvc.fs import generic
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
-from dvc.stage.cache import _can_hash, _get_stage_hash
+from dvc.stage.cache import _get_stage_hash
 from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
 
@@ -210,17 +210,18 @@ def to_remote(stage: PipelineStage) -> None:
 
 def from_remote(stage: PipelineStage) -> None:
     """Pull from DVC's remote what an earlier run of the stage, with inputs as they are here, has left there."""
-    stage.save_deps()
     if has_record(stage):
-        copy_runs(stage, push=False)
-        if entry := stage.repo.stage_cache._load(stage):
+        asked = stage.repo.stage.load_one(stage.path, stage.name)  # the stage itself must go on to know its last inputs
+        asked.save_deps()
+        copy_runs(asked, push=False)
+        if entry := asked.repo.stage_cache._load(asked):
             with suppress(CollectCacheError):
-                stage.repo.cloud.pull(objects(stage, entry))
+                asked.repo.cloud.pull(objects(asked, entry))
 
 
 def has_record(stage: PipelineStage) -> bool:
     """Say whether DVC records runs of a stage; not where it keeps no copy of an output that is no metric or plot."""
-    return _can_hash(stage) and all(out.use_cache or out.metric or out.plot for out in stage.outs)
+    return all(not out.persist and (out.use_cache or out.metric or out.plot) for out in stage.outs)
 
 
 def copy_runs(stage: PipelineStage, push: bool) -> None:
@@ -238,6 +239,7 @@ def bring(run: Run, repo: Repo, stages: dict[str, PipelineStage], entries: dict[
     """Bring the outputs of the stages of `entries` into the folder; metrics and plots come otherwise."""
     for name, entry in entries.items():
         StageLoader.fill_from_lock(stages[name], entry)
+        stages[name].cmd_changed = entry["cmd"] != stages[name].cmd
         if run.remote:
             for objects in stages[name].get_used_objs().values():
                 repo.cloud.pull(objects)
