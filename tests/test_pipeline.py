@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.test_cluster import Cluster
 from tests.test_resume import KILLS, killed_until_done
 
 pytestmark = pytest.mark.slow
@@ -69,10 +70,18 @@ def fresh(folder: Path, chosen: str) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the repository with the smoke run's settings, reproduced once, two stages at once."""
+    """A copy of the repository with the smoke run's settings, reproduced by two workers with caches of their own."""
     folder = fresh(tmp_path_factory.mktemp("project"), "settings/smoke.yaml")
     edit(folder, add_more)
-    sh(folder, sys.executable, "-m", "lesions.tools.parallel", "--jobs", "2")
+    sh(folder, "dvc", "remote", "add", "--default", "store", str(tmp_path_factory.mktemp("remote")))
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        for name in ("m1", "m2"):
+            cluster.join(name)
+        sh(folder, sys.executable, "-m", "lesions.tools.parallel", "--jobs", "1", "--scheduler", cluster.address)
+    finally:
+        cluster.end()
+        shutil.rmtree(cluster.folder)
     sh(folder, "git", "add", "-A")
     sh(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke")
     return folder

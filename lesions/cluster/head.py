@@ -40,7 +40,7 @@ class Head:
         self.engine = {name: home if name in bound else away or home for name in graph}
         self.home, self.away = home, away
         self.running, self.failed, self.lost = dict[str, Future](), list[str](), list[str]()
-        self.elsewhere = set[str]()  # stages that ran, whose outputs are not here yet
+        self.afar, self.elsewhere = list[str](), set[str]()  # what ran away; of it, what is not here yet
         self.unwritten, self.written, self.looked = dict[str, worker.Entry](), time.monotonic(), 0.0
         self.messages: Queue[Callable[[], str | None]] = Queue()
 
@@ -164,6 +164,7 @@ class Head:
         self.unwritten[name] = done["entry"]
         StageLoader.fill_from_lock(self.stages[name], done["entry"])
         if self.engine[name] is self.away:
+            self.afar.append(name)
             self.elsewhere.add(name)
         tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
         new = not plan.MACHINES.exists()
@@ -185,9 +186,12 @@ class Head:
         self.unwritten, self.written = {}, time.monotonic()
 
     def fetch(self) -> None:
-        """Bring what stages left elsewhere."""
+        """Bring what stages left elsewhere, and DVC's records of the runs: going back to them trains nothing."""
         entries = {name: to_lockfile(self.stages[name])[name] for name in sorted(self.elsewhere)}
         worker.bring(self.home.run, self.repo, self.stages, entries)
+        for name in self.afar if self.home.run.remote else []:
+            if worker.has_record(self.stages[name]):
+                worker.copy_runs(self.stages[name], push=False)
 
     def end(self) -> None:
         """End all stages of this machine; those elsewhere finish, and the next run takes them over.

@@ -236,15 +236,17 @@ def copy_runs(stage: PipelineStage, push: bool) -> None:
 
 
 def bring(run: Run, repo: Repo, stages: dict[str, PipelineStage], entries: dict[str, Entry]) -> None:
-    """Bring the outputs of the stages of `entries` into the folder; metrics and plots come otherwise."""
+    """Bring the outputs of the stages of `entries` into the folder; metrics and plots into the cache alone."""
     for name, entry in entries.items():
-        StageLoader.fill_from_lock(stages[name], entry)
-        stages[name].cmd_changed = entry["cmd"] != stages[name].cmd
+        stage = stages[name]
+        StageLoader.fill_from_lock(stage, entry)
+        stage.cmd_changed = entry["cmd"] != stage.cmd
         if run.remote:
-            for objects in stages[name].get_used_objs().values():
-                repo.cloud.pull(objects)
+            repo.cloud.pull(
+                objects(stage, entry) if has_record(stage) else set().union(*stage.get_used_objs().values())
+            )
         with repo.lock:
-            stages[name].checkout(allow_missing=True)
+            stage.checkout(allow_missing=True)
 
 
 def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, bytes], log: str) -> dict[str, Any]:
