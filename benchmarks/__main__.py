@@ -17,7 +17,7 @@ from benchmarks import common
 from lesions.core.errors import run
 from lesions.core.files import write_text
 
-NAMES = ("prepare", "step", "feed", "peers", "serve", "dag")
+NAMES = ("prepare", "step", "feed", "peers", "serve", "dag", "cluster")
 PAGE = Path("docs/results/bench.md")
 INTRO = """# How fast
 

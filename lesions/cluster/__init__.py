@@ -1,0 +1,1 @@
+"""Give stages to worker processes, on this machine or on others."""

@@ -25,8 +25,8 @@ from distributed.security import Security
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from lesions.cluster import worker
-from lesions.cluster.worker import Run
+from lesions.cluster import task
+from lesions.cluster.task import Run
 from lesions.core import config
 from lesions.core.errors import InputError
 
@@ -40,11 +40,11 @@ CERTIFICATES = Path(".certificates")
 FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
 PASSED = ("PYTHONHASHSEED", "TF_CPP_MIN_LOG_LEVEL", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "TQDM_MININTERVAL")
 
-cloudpickle.register_pickle_by_value(worker)
+cloudpickle.register_pickle_by_value(task)
 
 
 class ByValue:
-    """A function of lesions/cluster/worker.py that unpickles where nothing of ours is installed."""
+    """A function of lesions/cluster/task.py that unpickles where nothing of ours is installed."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -81,14 +81,14 @@ class Engine:
         for address in [address for address in there if address not in self.looked_at]:
             self.looked_at.add(address)
             try:
-                ready = ByValue(partial(worker.prepare, self.run, self.sources))
+                ready = ByValue(partial(task.prepare, self.run, self.sources))
                 why, machine = self.client.run(ready, workers=[address])[address]
             except Exception as error:  # it left meanwhile, or has no environment to unpickle this in
                 why, machine = f"cannot be made ready ({type(error).__name__}: {str(error)[:200]})", ""
             if why:
                 yield f"{there[address]['name']} ({address}): {why}"
                 continue
-            self.client.run_on_scheduler(ByValue(worker.wake), address=address)
+            self.client.run_on_scheduler(ByValue(task.wake), address=address)
             self.workers[address] = there[address]["resources"]
             if not self.mix:
                 self.run = self.run._replace(machine=machine)
@@ -110,14 +110,14 @@ class Engine:
         self.given[name] = self.asked(needs)
         key = f"{name}-{self.run.key}-{sha256(repr(args).encode()).hexdigest()[:16]}"
         resources = self.given[name] | ({self.run.key: 1} if self.run.apart else {})
-        task = ByValue(partial(worker.reproduce, self.run, name))
-        future = self.client.submit(task, *args, key=key, resources=resources, priority=-place, retries=0, pure=False)
+        done = ByValue(partial(task.reproduce, self.run, name))
+        future = self.client.submit(done, *args, key=key, resources=resources, priority=-place, retries=0, pure=False)
         if self.run.apart:
             fire_and_forget(future)
         return future
 
 
-def at_home_of(repo: Repo) -> Run:
+def here(repo: Repo) -> Run:
     """Return the run of workers that work in the repository itself."""
     return Run("here", str(repo.root_dir), {name: os.environ[name] for name in PASSED if name in os.environ}, {}, {})
 
@@ -134,7 +134,7 @@ def local(repo: Repo, jobs: int) -> Iterator[Engine]:
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
-        yield Engine(client, at_home_of(repo), jobs)
+        yield Engine(client, here(repo), jobs)
 
 
 def certificates(folder: Path) -> Security:
@@ -192,7 +192,7 @@ def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
 @contextmanager
 def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     """Yield the engine of workers in folders of their own. Raises InputError where they have another head."""
-    other = client.run_on_scheduler(ByValue(worker.claim), client=client.id)
+    other = client.run_on_scheduler(ByValue(task.claim), client=client.id)
     if other:
         raise InputError(f"{client.scheduler.address}: another make repro is at work there ({other}); wait for its end")
     root, sources, name = Path(repo.root_dir), packed(repo), repo.config["core"].get("remote", "")
@@ -204,9 +204,9 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     }
     if name:
         settings["remote"] = {name: dict(repo.config["remote"][name])}
-    run = at_home_of(repo)._replace(
+    run = here(repo)._replace(
         key=f"sources-{sha256(sources).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
-        versions=worker.versions(pinned(root / "requirements.txt")),
+        versions=task.versions(pinned(root / "requirements.txt")),
     )  # fmt: skip
     token = cache / run.key
     cache.mkdir(parents=True, exist_ok=True)

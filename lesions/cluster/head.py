@@ -19,7 +19,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
 from tqdm import tqdm
 
-from lesions.cluster import plan, worker
+from lesions.cluster import plan, task
 from lesions.cluster.engine import Engine
 from lesions.core.errors import InputError
 
@@ -30,18 +30,23 @@ COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
 
 
 class Head:
-    """A run of the stages of `graph`: all `home`, or there those alone that must be, and the others `away`."""
+    """A run of the stages of `graph`: all `home`, or there those alone that must be, and the others `away`.
 
-    def __init__(self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None) -> None:
+    whole: all stages in the order of dvc.lock, and what each depends on.
+    """
+
+    def __init__(
+        self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None, whole: tuple[list[str], plan.Graph]
+    ) -> None:
         self.repo, self.graph = repo, graph
-        self.order, self.depends = plan.plan(repo, [])
+        self.order, self.depends = whole
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
         bound = plan.at_home(self.stages) if away else set(graph)
         self.engine = {name: home if name in bound else away or home for name in graph}
         self.home, self.away = home, away
         self.running, self.failed, self.lost = dict[str, Future](), list[str](), list[str]()
         self.afar, self.elsewhere = list[str](), set[str]()  # what ran away; of it, what is not here yet
-        self.unwritten, self.written, self.looked = dict[str, worker.Entry](), time.monotonic(), 0.0
+        self.unwritten, self.written, self.looked = dict[str, task.Entry](), time.monotonic(), 0.0
         self.messages: Queue[Callable[[], str | None]] = Queue()
 
     def run(self, keep_going: bool) -> list[str]:
@@ -51,7 +56,7 @@ class Head:
         place, ready = {name: number for number, name in enumerate(self.graph)}, list[str]()
         plan.LOGS.mkdir(parents=True, exist_ok=True)
         for engine in set(self.engine.values()):
-            engine.client.subscribe_topic(worker.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))
+            engine.client.subscribe_topic(task.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))
         self.offer()
         with tqdm(total=len(self.graph), desc="stages", unit="stage") as progress:
             try:
@@ -188,10 +193,10 @@ class Head:
     def fetch(self) -> None:
         """Bring what stages left elsewhere, and DVC's records of the runs: going back to them trains nothing."""
         entries = {name: to_lockfile(self.stages[name])[name] for name in sorted(self.elsewhere)}
-        worker.bring(self.home.run, self.repo, self.stages, entries)
+        task.bring(self.home.run, self.repo, self.stages, entries)
         for name in self.afar if self.home.run.remote else []:
-            if worker.has_record(self.stages[name]):
-                worker.copy_runs(self.stages[name], push=False)
+            if task.has_record(self.stages[name]):
+                task.copy_runs(self.stages[name], push=False)
 
     def end(self) -> None:
         """End all stages of this machine; those elsewhere finish, and the next run takes them over.

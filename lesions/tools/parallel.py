@@ -20,7 +20,7 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from lesions.cluster import engine, worker
+from lesions.cluster import engine, task
 from lesions.cluster.head import Head, said
 from lesions.cluster.plan import LOGS, log_of, plan, to_run
 from lesions.core import config
@@ -58,7 +58,8 @@ def main() -> None:
     try:
         with Repo(_wait_for_lock=True) as repo, locked(Path(repo.root_dir) / LOGS):
             os.chdir(repo.root_dir)
-            order, graph = plan(repo, args.targets)
+            whole = plan(repo, [])
+            order, graph = plan(repo, args.targets) if args.targets else whole
             changed = repo.status(args.targets or None, with_deps=bool(args.targets))
             wanted = to_run(order, graph, set(changed))
             print(f"{len(order) - len(wanted)} of {len(order)} stages are up to date", flush=True)
@@ -67,8 +68,8 @@ def main() -> None:
             with ExitStack() as stack:
                 others = elsewhere(args, repo)
                 away = stack.enter_context(others) if others else None
-                home = stack.enter_context(engine.local(repo, min(args.jobs or room(worker.gpus()), len(wanted))))
-                failed = Head(repo, wanted, home, away).run(args.keep_going)
+                home = stack.enter_context(engine.local(repo, min(args.jobs or room(task.gpus()), len(wanted))))
+                failed = Head(repo, wanted, home, away, whole).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:
