@@ -26,7 +26,7 @@ from lesions.isic import splits
 from lesions.isic.names import SETS
 from lesions.networks import build
 from lesions.predict import calibration, familiarity
-from lesions.raw.config import Resize
+from lesions.raw.config import OneSet, Resize
 from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
@@ -58,7 +58,7 @@ def main() -> None:
     block, compute = classifier(name), config.read("compute", Compute)
     resize = config.read(f"resize.{block.set}", Resize)
     data = card.source(config.read("data.source", str))
-    isic2020 = config.read("data.isic2020", bool)
+    of, isic2020 = config.read(f"data.sets.{block.set}", OneSet), config.read("data.isic2020", bool)
     device = loop.prepare(compute, block.seed)
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "lesion", "label"), f"stages.sort {block.set}")
@@ -89,7 +89,7 @@ def main() -> None:
             "name": name, "kind": "classifier", "family": block.family, "network": block.network,
             "classes": classes, "size": [height, width], "fit": resize.arrays[block.images.split("/")[2]].fit,
             "crop_border": resize.crop_border, "views": (8 if height == width else 4) if block.tta else 1,
-            "data": data, **card.rights(block.set, data["sample"], isic2020), "weights": block.weights,
+            "data": data, **card.rights(block.set, of, data["sample"], isic2020), "weights": block.weights,
             "set": block.set, "array": block.images, "split": block.split,
             "images": {of: len(index) for of, index in rows.items()},
             "scored_on": "test" if len(rows["test"]) else "val", "confidence": card.CONFIDENCE,

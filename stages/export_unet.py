@@ -17,7 +17,7 @@ from lesions.core.files import read_array, read_csv, replacing_folder
 from lesions.export import card, graph
 from lesions.export.unet_graph import Unet
 from lesions.isic import metrics
-from lesions.raw.config import Resize
+from lesions.raw.config import Official, Resize
 from lesions.segment import unet
 from lesions.segment.config import Segment
 from lesions.training import checkpoints, loop
@@ -52,7 +52,7 @@ def main() -> None:
         card.write(folder, {
             "name": NAME, "kind": "unet", "decoder": recipe.decoder, "encoder": recipe.encoder,
             "size": [height, width], "fit": resize.arrays["segment"].fit, "crop_border": resize.crop_border,
-            "views": 1, "threshold": 0.5, "data": data, **card.rights("isic2018", data["sample"], False),
+            "views": 1, "threshold": 0.5, "data": data, **card.rights("isic2018", Official(), data["sample"], False),
             "weights": f"data/weights/{recipe.weights}", "set": "isic2018", "array": "resized/isic2018/segment",
             "split": "split",
             "images": {of: int((table["split"] == of).sum()) for of in ("train", "val", "test")},

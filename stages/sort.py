@@ -54,6 +54,14 @@ def playing(table: pd.DataFrame, raw: Path, sort: Sort) -> pd.DataFrame:
     return table[~table["lesion"].isin(table["lesion"][ids(table).isin(left_out)])]
 
 
+def in_folds(path: Path, table: pd.DataFrame, sort: Sort, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the folds of the rows of `path`. Raises InputError, naming it, for a class with too few lesions."""
+    try:
+        return splits.folds(table, sort.folds, sort.validation, rng)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
     rng = np.random.default_rng(sort.seed)
     images = members(raw / isic.IMAGES_2019, PICTURES)
@@ -61,7 +69,7 @@ def sort_2019(raw: Path, sort: Sort) -> pd.DataFrame:
     for label in sorted(set(isic.CLASSES) - set(table["label"])):
         raise InputError(f"{raw / isic.TRUTH_2019}: class {label}: no image; expected {sort.folds} lesions at least")
     dealt = playing(table, raw, sort)
-    roles = splits.folds(dealt, sort.folds, sort.validation, rng)
+    roles = in_folds(raw / isic.TRUTH_2019, dealt, sort, rng)
     roles["balanced"] = splits.balanced(dealt, sort.validation, 1 / sort.folds, rng)
     roles["eighty"] = splits.eighty(dealt, np.random.default_rng([sort.seed, EIGHTY_STREAM]))
     return table.join(roles).fillna(dict.fromkeys(roles, ""))
@@ -172,7 +180,7 @@ def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
                 part = splits.deal(of["lesion"], (1 - sort.validation, sort.validation), rng)
                 roles.loc[part.index[part == 1], "cv0"] = "val"
     else:
-        roles = splits.folds(dealt, sort.folds, sort.validation, rng)
+        roles = in_folds(path, dealt, sort, rng)
     for column in roles:
         for part in ("train", "val", "test"):
             there = set(table["label"][roles.index[roles[column] == part]])

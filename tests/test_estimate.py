@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from lesions.core import config
+from lesions.core.errors import InputError
+from lesions.raw.config import Data
 from lesions.tools import estimate, sizes
 from lesions.tools.check import Params
 from lesions.tools.estimate import PREDICTED, Cost, Kind, Work
@@ -128,3 +130,17 @@ def test_settings_are_laid_over_and_nothing_is_written(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["estimate", "settings/full.yaml"])
     estimate.main()
     assert "unet34@0, small" in capsys.readouterr().out and Path("params.yaml").read_bytes() == before
+
+
+def test_a_set_whose_table_is_elsewhere_cannot_be_counted(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    found = sizes.images(chosen_data("https://clinic.example/isic"))
+    assert found["ham"] == 0
+    monkeypatch.setattr(sys, "argv", ["estimate", "settings/ham.yaml"])
+    with pytest.raises(InputError, match=r"data\.sets\.ham: HAM10000_metadata\.csv: not there, so its images"):
+        estimate.main()
+
+
+def chosen_data(source: str) -> Data:
+    own = {"pictures": ["a"], "table": "list.csv"}
+    return Data.model_validate(BASE["data"] | {"source": source, "sets": {"ham": own}})

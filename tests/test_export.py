@@ -22,6 +22,7 @@ from lesions.export.unet_graph import Unet
 from lesions.isic.names import CLASSES
 from lesions.networks import build
 from lesions.predict import familiarity
+from lesions.raw.config import Official, Own
 from lesions.segment import unet
 from lesions.tools import release
 from lesions.training import checkpoints, loop
@@ -304,9 +305,16 @@ def test_files_that_a_card_does_not_name_are_refused(project, monkeypatch):
     ],
 )
 def test_a_model_has_the_licence_of_its_images(of, isic2020, licence, named):
-    rights = card.rights(of, False, isic2020)
+    rights = card.rights(of, Official(), False, isic2020)
     assert rights["licence"] == licence and any(named in line for line in rights["attribution"])
-    assert card.rights(of, True, isic2020)["attribution"] == []
+    assert card.rights(of, Official(), True, isic2020)["attribution"] == []
+
+
+def test_a_set_of_ones_own_says_its_licence():
+    told = {"pictures": ["a.zip"], "table": "list.csv"}
+    assert card.rights("clinic", Own(**told), False, False)["licence"] == "that of its pictures"
+    rights = card.rights("clinic", Own(**told, licence="CC-BY-4.0", attribution=["Clinic X"]), False, False)
+    assert (rights["licence"], rights["attribution"]) == ("CC-BY-4.0", ["Clinic X"])
 
 
 def test_a_source_of_ones_own_is_not_told():

@@ -23,7 +23,7 @@ MAY_IMPORT = {  # wing.config: of that wing its config.py alone
     "classify": "core isic batches training networks",
     "segment": "core isic batches training networks",
     "predict": "core isic raw pictures",
-    "export": "core isic batches training networks segment predict",
+    "export": "core isic raw.config batches training networks segment predict",
     "gan": "core isic training.config",
     "compare": "core isic raw.config pictures.config training.config classify.config segment.config predict.config "
     "gan.config",

@@ -15,6 +15,7 @@ from lesions.core.errors import InputError
 from lesions.core.files import digest, write_text
 from lesions.isic import metrics
 from lesions.predict import calibration
+from lesions.raw.config import Official, Own
 
 FILE = "card.json"
 CONFIDENCE, RESAMPLES = 0.95, 1000  # of bootstrapped intervals
@@ -53,15 +54,15 @@ def source(told: str) -> dict[str, Any]:
     return {"source": official, "sample": False}
 
 
-def rights(of: str, sample: bool, isic2020: bool) -> dict[str, Any]:
-    """Return licence, terms and attribution of what learnt from the images of a set."""
+def rights(name: str, of: Official | Own, sample: bool, isic2020: bool) -> dict[str, Any]:
+    """Return licence, terms and attribution of what learnt from the images of a set, which data.sets has as `of`."""
     if sample:
         return {"licence": "Apache-2.0", "terms": SAMPLE, "attribution": []}
-    if of not in LICENCES:
-        return {"licence": "that of its pictures", "terms": OWN, "attribution": []}
-    sources = {"isic2017": (ISIC_2017,), "isic2018": (ISIC_2018, HAM), "isic2019": ISIC_2019}.get(of)
+    if isinstance(of, Own):
+        return {"licence": of.licence, "terms": OWN, "attribution": list(of.attribution)}
+    sources = {"isic2017": (ISIC_2017,), "isic2018": (ISIC_2018, HAM), "isic2019": ISIC_2019}.get(name)
     sources = sources or (*ISIC_2019, ISIC_2017, *(ISIC_2020,) * isic2020)
-    return {"licence": LICENCES[of], "terms": TERMS[LICENCES[of]], "attribution": list(sources)}
+    return {"licence": LICENCES[name], "terms": TERMS[LICENCES[name]], "attribution": list(sources)}
 
 
 def resampled(groups: Sequence | pd.Series) -> np.ndarray:

@@ -51,6 +51,8 @@ class Own(Section):
     split: str | None = None  # train, val or test
     labels: dict[Label, Label] | None = None  # other names for the table's; a row that it does not name is left out
     masks: Archive | None = None  # of experts, a further test of the U-Nets
+    licence: str = "that of its pictures"  # of what learns from it, in words, as the cards of exported models have them
+    attribution: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

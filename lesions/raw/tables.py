@@ -50,7 +50,9 @@ def lines_of(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run the download stage") from None
     except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV in UTF-8: {error}; expected {', '.join(columns)}") from None
+        raise InputError(
+            f"{path}: not a CSV in UTF-8: {error}; expected {', '.join(columns)}; from a spreadsheet: save as CSV UTF-8"
+        ) from None
     lines = [(line, fields) for line, fields in lines if any(fields)]  # no blank ones
     if not lines:
         raise InputError(f"{path}: not a CSV: no line in it; expected {', '.join(columns)}")

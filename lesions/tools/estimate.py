@@ -33,6 +33,7 @@ from lesions.core.workers import usable
 from lesions.gan import keras_backend
 from lesions.isic.names import SETS
 from lesions.pictures.config import size_of
+from lesions.raw.config import Own
 from lesions.tools import doctor, settings, sizes
 from lesions.tools.check import Params
 from lesions.training.config import Compute, Optimisation
@@ -247,7 +248,14 @@ def main() -> None:
     over = settings.layers(args.settings) if args.settings else []
     found = reduce(settings.overlaid, [settings.read(config.PARAMS), *over])
     chosen = config.validated(Params, found, args.settings or config.PARAMS)
-    planned = works(chosen, sizes.images(chosen.data))
+    count = sizes.images(chosen.data)
+    for name, of in chosen.data.sets.items():
+        if isinstance(of, Own) and not count[name]:
+            raise InputError(
+                f"data.sets.{name}: {of.table}: not there, so its images cannot be counted; for an estimate "
+                f"data.source must be a folder that has it (got {chosen.data.source})"
+            )
+    planned = works(chosen, count)
     found = costs(planned, chosen.compute)
     import torch
 
