@@ -366,4 +366,5 @@ def test_dvc_compares_every_key():
     sections = [config.Section]
     for section in sections:
         sections += section.__subclasses__()
-    assert len(sections) > 25 and not {"size", "nfiles"} & {key for one in sections for key in one.model_fields}
+    found = [one for one in sections if one.__module__.endswith("config")]  # of params.yaml
+    assert len(found) > 25 and not {"size", "nfiles"} & {key for one in found for key in one.model_fields}
