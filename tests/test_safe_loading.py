@@ -76,7 +76,7 @@ def test_no_source_calls_an_unsafe_loader(path):
         found = [line for line in found if "subprocess" not in line]
     if (
         path.parent.name == "cluster"
-    ):  # our functions go to workers that have our key, with sources; asks git, nvidia-smi
+    ):  # functions of ours go to workers that have our key; asks git, nvidia-smi
         allowed = ("subprocess", "cloudpickle", "archive.extractall")
         found = [line for line in found if not any(what in line for what in allowed)]
     assert found == []
