@@ -74,9 +74,7 @@ def test_no_source_calls_an_unsafe_loader(path):
     found = unsafe(path.read_text(encoding="utf-8"))
     if path.parent.name == "tools":  # some run dvc, its stages, and themselves
         found = [line for line in found if "subprocess" not in line]
-    if (
-        path.parent.name == "cluster"
-    ):  # functions of ours go to workers that have our key; asks git, nvidia-smi
+    if path.parent.name == "cluster":  # functions of ours go to workers that have our key; asks git, nvidia-smi
         allowed = ("subprocess", "cloudpickle", "archive.extractall")
         found = [line for line in found if not any(what in line for what in allowed)]
     assert found == []

@@ -38,7 +38,14 @@ NAME = "lesions"  # of a head among a scheduler's clients
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CERTIFICATES = Path(".certificates")
 FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
-PASSED = ("PYTHONHASHSEED", "TF_CPP_MIN_LOG_LEVEL", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "TQDM_MININTERVAL")
+PASSED = (
+    *task.NANNYS,
+    "PYTHONHASHSEED",
+    "TF_CPP_MIN_LOG_LEVEL",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "TQDM_MININTERVAL",
+)
 
 cloudpickle.register_pickle_by_value(task)
 
@@ -69,23 +76,28 @@ class Engine:
     ) -> None:  # fmt: skip
         self.client, self.run, self.sources, self.mix, self.again = client, run, sources, mix, again
         self.workers: dict[str, dict[str, float]] = {str(number): {} for number in range(count)}  # address -> resources
-        self.looked_at = set[str]()
+        self.refused = set[str]()
         self.given: dict[str, dict[str, float]] = {}  # stage under way -> what it needs
 
     def look(self) -> Iterator[str]:
         """Make workers that joined ready, forget those that left; yield why one is refused."""
-        if not self.run.apart:
+        if not self.run.apart or self.client.status == "connecting":
             return
+        if self.client.status != "running":
+            raise InputError("the scheduler is lost; start it and run again to go on")
         self.again()
-        there = self.client.scheduler_info()["workers"]
-        for address in [address for address in there if address not in self.looked_at]:
-            self.looked_at.add(address)
+        there = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        self.refused &= set(there)
+        for address in there:
+            if address in self.refused or (self.run.key in there[address]["resources"] and address in self.workers):
+                continue
             try:
                 ready = ByValue(partial(task.prepare, self.run, self.sources))
                 why, machine = self.client.run(ready, workers=[address])[address]
             except Exception as error:  # it left meanwhile, or has no environment to unpickle this in
                 why, machine = f"cannot be made ready ({type(error).__name__}: {str(error)[:200]})", ""
             if why:
+                self.refused.add(address)
                 yield f"{there[address]['name']} ({address}): {why}"
                 continue
             self.client.run_on_scheduler(ByValue(task.wake), address=address)
@@ -152,8 +164,11 @@ def at(address: str, repo: Repo, mix: bool, secrets: Path) -> Iterator[Engine]:
 
     Raises InputError for an address beyond loopback without TLS unless INSECURE=1 is said, and where none answers.
     """
-    found = urlsplit(address)
-    if found.scheme not in ("tls", "tcp") or not found.hostname or not found.port:
+    try:
+        found, port = urlsplit(address), urlsplit(address).port
+    except ValueError:
+        found, port = urlsplit(""), None
+    if found.scheme not in ("tls", "tcp") or not found.hostname or not port:
         raise InputError(f"SCHEDULER={address}: expected tls://machine:port")
     if found.scheme == "tcp" and found.hostname not in LOOPBACK and os.environ.get("INSECURE") != "1":
         raise InputError(
@@ -204,8 +219,9 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     }
     if name:
         settings["remote"] = {name: dict(repo.config["remote"][name])}
+    told = sources + repr((str(root), settings)).encode()
     run = here(repo)._replace(
-        key=f"sources-{sha256(sources).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
+        key=f"sources-{sha256(told).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
         versions=task.versions(pinned(root / "requirements.txt")),
     )  # fmt: skip
     token = cache / run.key

@@ -1,6 +1,7 @@
 """Give stages to workers once what they depend on is done; write dvc.lock as a serial run from nothing leaves it."""
 
 import csv
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from lesions.cluster import plan, task
 from lesions.cluster.engine import Engine
 from lesions.core.errors import InputError
 
+PART = plan.LOGS / "dvc.lock.part"
 GRACE = 10  # seconds from SIGTERM to SIGKILL
+GATHER = 20  # seconds for a result to come from its worker
 LOOK_EVERY = 1  # second between two looks at who joined
 WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and written whole
 COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
@@ -100,7 +103,7 @@ class Head:
             self.home.run = self.home.run._replace(remote=True)
             for name in set().union(*(self.depends[one] for one in self.graph)) - set(self.graph):
                 for objects in self.stages[name].get_used_objs().values():
-                    self.repo.cloud.push(objects)
+                    task.sent(self.repo.cloud.push(objects))
 
     def begin(self, name: str, place: int) -> None:
         stage, engine = self.stages[name], self.engine[name]
@@ -145,27 +148,32 @@ class Head:
 
     def ended(self, name: str) -> str | None:
         """Note how a stage ended; return it unless nobody knows."""
-        future = self.running.pop(name)
+        future = self.running[name]
+        try:
+            error = None if future.cancelled() else future.exception(GATHER)
+            done = {} if future.cancelled() or error else future.result(GATHER)
+        except TimeoutError:  # the worker that had the result was lost: another one runs the stage
+            future.add_done_callback(lambda _: self.messages.put(lambda: self.ended(name)))
+            return None
+        self.running.pop(name)
         self.engine[name].given.pop(name)
         if future.cancelled():
             self.lost.append(name)
             return None
-        if (error := future.exception()) is not None:
+        if error is not None:
             if not isinstance(error, RuntimeError):  # Dask's own, after several workers died of it, say
                 with plan.log_of(name).open("a", encoding="utf-8") as log:
                     log.write(f"error: {error}\n")
             tell(f"{name}: failed")
             self.failed.append(name)
             return name
-        self.keep(name, future.result())
+        self.keep(name, done)
         return name
 
     def keep(self, name: str, done: dict[str, Any]) -> None:
         """Note what a stage that is done has left."""
-        for path, content in done["files"].items():
-            target = Path(self.repo.root_dir) / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+        if self.engine[name] is self.away:
+            task.put(done["files"], [self.stages[name]], Path(self.repo.root_dir))
         self.unwritten[name] = done["entry"]
         StageLoader.fill_from_lock(self.stages[name], done["entry"])
         if self.engine[name] is self.away:
@@ -183,11 +191,15 @@ class Head:
         """Put the entries of what is done into dvc.lock and sort it; stages that dvc.yaml has not come last."""
         if self.unwritten:
             place = {name: number for number, name in enumerate(self.order)}
-            with lock, modify_yaml("dvc.lock") as locked_up:
-                locked_up.setdefault("schema", "2.0")
-                stages = dict(locked_up.get("stages") or {}) | self.unwritten
-                names = sorted(stages, key=lambda name: place.get(name, len(place)))
-                locked_up["stages"] = {name: stages[name] for name in names}
+            with lock:
+                if Path("dvc.lock").exists():
+                    shutil.copy("dvc.lock", PART)
+                with modify_yaml(str(PART)) as locked_up:
+                    locked_up.setdefault("schema", "2.0")
+                    stages = dict(locked_up.get("stages") or {}) | self.unwritten
+                    names = sorted(stages, key=lambda name: place.get(name, len(place)))
+                    locked_up["stages"] = {name: stages[name] for name in names}
+                PART.replace("dvc.lock")
         self.unwritten, self.written = {}, time.monotonic()
 
     def fetch(self) -> None:
@@ -208,7 +220,7 @@ class Head:
         with ExitStack() as stack:
             with suppress(LockError):
                 stack.enter_context(lock)
-            workers = psutil.Process().children()
+            workers = [one for one in psutil.Process().children() if "resource_tracker" not in " ".join(one.cmdline())]
             found = [one for process in workers for one in process.children(recursive=True)]
             for process in found:
                 with suppress(psutil.NoSuchProcess):

@@ -40,12 +40,14 @@ def uncached(out: Output) -> bool:
 
 
 def at_home(stages: dict[str, PipelineStage]) -> set[str]:
-    """Return the stages that must run where the repository is: they write, or read, what DVC keeps no copy of."""
+    """Return the stages that must run where the repository is: their meta says so, or they write, or read, what DVC
+    keeps no copy of."""
     fixed = [Path(out.fs_path) for stage in stages.values() for out in stage.outs if uncached(out)]
     return {
         name
         for name, stage in stages.items()
-        if any(uncached(out) for out in stage.outs)
+        if (stage.meta or {}).get("home")
+        or any(uncached(out) for out in stage.outs)
         or any(overlap(Path(dep.fs_path), path) for dep in stage.deps for path in fixed)
     }
 
@@ -56,7 +58,7 @@ def overlap(one: Path, other: Path) -> bool:
 
 def needs(stage: PipelineStage) -> dict[str, float]:
     """Return what the stage's `meta` asks of a machine, as Dask names resources: {"gpu": 1, "memory": 8}."""
-    return {name: float(amount) for name, amount in (stage.meta or {}).items()}
+    return {name: float(amount) for name, amount in (stage.meta or {}).items() if name != "home"}
 
 
 def known(stage: PipelineStage) -> bool:

@@ -23,7 +23,7 @@ from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 from distributed import Scheduler, Worker, get_worker
-from dvc.exceptions import CollectCacheError, DvcException
+from dvc.exceptions import CheckoutError, CollectCacheError, DvcException
 from dvc.fs import generic
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
@@ -32,6 +32,7 @@ from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
 
 TOPIC = "lesions"  # of the events that a worker sends to the head
+NANNYS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Dask sets them to 1: other sums, other bytes
 TELL_EVERY = 2  # seconds between two looks into a stage's log
 
 Entry = dict[str, Any]  # a stage's entry of dvc.lock
@@ -122,7 +123,9 @@ async def prepare(run: Run, sources: bytes, dask_worker: Worker) -> tuple[str, s
     """Make a worker ready for the stages of `run`; return why not, or empty, and its model of machine."""
     threads = dask_worker.state.nthreads
     why = refusal(run) if threads == 1 else f"has {threads} threads; start it with --nthreads 1 --nworkers {threads}"
-    if not why:
+    if why:
+        await dask_worker.set_resources(**{run.key: 0})  # an earlier run may have taken it
+    else:
         folder = folder_of(run, dask_worker)
         (folder / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
@@ -201,10 +204,16 @@ def objects(stage: PipelineStage, entry: Entry) -> set[Any]:
     return set().union(*stand_in.get_used_objs().values())
 
 
+def sent(result: Any) -> None:
+    """Raise DvcException if DVC could not push, or pull, all files: it says so, and goes on."""
+    if result.failed:
+        raise DvcException(f"{len(result.failed)} files could not be copied to DVC's remote or from there")
+
+
 def to_remote(stage: PipelineStage) -> None:
     """Push the outputs of a stage that has run, and DVC's record of that run, to DVC's remote."""
     if has_record(stage):
-        stage.repo.cloud.push(objects(stage, to_single_stage_lockfile(stage)))
+        sent(stage.repo.cloud.push(objects(stage, to_single_stage_lockfile(stage))))
         copy_runs(stage, push=True)
 
 
@@ -235,18 +244,24 @@ def copy_runs(stage: PipelineStage, push: bool) -> None:
             generic.copy(from_fs, path, to_fs, to_fs.join(target, from_fs.name(path)))
 
 
-def bring(run: Run, repo: Repo, stages: dict[str, PipelineStage], entries: dict[str, Entry]) -> None:
-    """Bring the outputs of the stages of `entries` into the folder; metrics and plots into the cache alone."""
+def bring(run: Run, repo: Repo, stages: dict[str, PipelineStage], entries: dict[str, Entry], own: str = "") -> None:
+    """Bring the outputs of the stages of `entries` into the folder; metrics and plots into the cache alone.
+
+    own: the stage that is to run. Its outputs of the last run may be gone; DVC decides afterwards.
+    """
     for name, entry in entries.items():
         stage = stages[name]
         StageLoader.fill_from_lock(stage, entry)
         stage.cmd_changed = entry["cmd"] != stage.cmd
-        if run.remote:
-            repo.cloud.pull(
-                objects(stage, entry) if has_record(stage) else set().union(*stage.get_used_objs().values())
-            )
-        with repo.lock:
-            stage.checkout(allow_missing=True)
+        gone = (CollectCacheError, FileNotFoundError, CheckoutError) if name == own else ()
+        with suppress(*gone):
+            if run.remote:
+                found = objects(stage, entry) if has_record(stage) else set().union(*stage.get_used_objs().values())
+                result = repo.cloud.pull(found)
+                if name != own:
+                    sent(result)
+            with repo.lock:
+                stage.checkout(allow_missing=True, force=True)
 
 
 def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, bytes], log: str) -> dict[str, Any]:
@@ -264,17 +279,21 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
         }
         if gpu:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        if Path(run.root).is_dir():  # so that its checkpoints move with a stage
-            environment["DVC_ROOT"] = run.root
+        with suppress(OSError):
+            if Path(run.root).is_dir():  # so that its checkpoints move with a stage
+                environment["DVC_ROOT"] = run.root
+        for variable in NANNYS:
+            os.environ.pop(variable, None)
         try:
             os.chdir(folder)  # DVC resolves some paths from there
             repo = opened(run, worker)
-            stages = {stage.name: stage for stage in repo.index.stages}
+            repo._reset()  # what it knows of outputs is of the stage before
+            with repo.lock:
+                stages = {stage.name: stage for stage in repo.index.stages}
             stage = stages[name]
-            for path, content in files.items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(content)
-            bring(run, repo, stages, entries)
+            if run.apart:
+                put(files, [stages[one] for one in entries if one != name], folder)
+            bring(run, repo, stages, entries, name)
             with repo.lock:
                 if stage.changed():
                     if run.remote:
@@ -294,6 +313,15 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
         "entry": to_lockfile(stage)[name], "files": small(stage, folder) if run.apart else {},
         "host": host, "machine": machine(), "gpu": gpu, "seconds": time.monotonic() - begun,
     }  # fmt: skip
+
+
+def put(files: dict[str, bytes], stages: list[PipelineStage], folder: Path) -> None:
+    """Write the metrics and plots of stages, by path, in place of those that are there."""
+    for out in [out for stage in stages for out in stage.outs if not out.use_cache]:
+        out.remove(ignore_remove=True)
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
 
 
 def small(stage: PipelineStage, folder: Path) -> dict[str, bytes]:
