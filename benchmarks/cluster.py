@@ -1,9 +1,9 @@
 """Give the full study's graph to more and more workers: how near the time comes to what no scheduler could beat.
 
 Stages of settings/full.yaml sleep in place of training, in proportion to their steps × the images' area; what is no
-training sleeps for next to nothing. The bound is the longer of the critical path and of work / workers. Head, Dask's
-scheduler and its workers, here threads of one process, are the real ones. Beside it, what a stage costs with DVC and no
-work in it: real worker processes, one at a time.
+training sleeps for next to nothing. The bound is the longer of the critical path and of work / workers. Head and
+Dask's scheduler are the real ones; its workers are threads of this process. Beside it, what a stage costs with DVC and
+no work in it: real worker processes, one at a time.
 """
 
 import os
@@ -72,7 +72,7 @@ def longest(graph: Graph, seconds: dict[str, float]) -> float:
 def makespan(repo: Repo, graph: Graph, seconds: dict[str, float], workers: int) -> float:
     """Return the seconds that `workers` take."""
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(1, workers, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         engine = Sleeping(client, here(repo), workers)

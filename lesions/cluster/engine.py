@@ -170,19 +170,28 @@ def at(address: str, repo: Repo, mix: bool, secrets: Path) -> Iterator[Engine]:
         found, port = urlsplit(""), None
     if found.scheme not in ("tls", "tcp") or not found.hostname or not port:
         raise InputError(f"SCHEDULER={address}: expected tls://machine:port")
-    if found.scheme == "tcp" and found.hostname not in LOOPBACK and os.environ.get("INSECURE") != "1":
-        raise InputError(
-            f"SCHEDULER={address}: whoever reaches that port could run code as you; use tls:// (docs/cluster.md), or "
-            "say INSECURE=1 if the network is yours alone"
-        )
+    if found.scheme == "tcp":
+        guard(address)
     try:
         client = Client(
             address, security=certificates(secrets) if found.scheme == "tls" else None, name=NAME, timeout=20
         )
     except OSError as error:
         raise InputError(f"SCHEDULER={address}: no scheduler answers ({str(error)[:200]})") from None
-    with client, elsewhere(client, repo, mix) as engine:
-        yield engine
+    with client:
+        if found.scheme == "tcp":
+            guard(client.sync(client.scheduler.identity, n_workers=0)["address"])  # where it listens
+        with elsewhere(client, repo, mix) as engine:
+            yield engine
+
+
+def guard(address: str) -> None:
+    """Raise InputError for an address that others can reach, unless INSECURE=1 is said."""
+    if urlsplit(address).hostname not in LOOPBACK and os.environ.get("INSECURE") != "1":
+        raise InputError(
+            f"SCHEDULER={address}: whoever reaches that port could run code as you; use tls:// (docs/cluster.md), or "
+            "say INSECURE=1 if the network is yours alone"
+        )
 
 
 @contextmanager
@@ -207,6 +216,8 @@ def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
 @contextmanager
 def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     """Yield the engine of workers in folders of their own. Raises InputError where they have another head."""
+    for library in ("distributed", "tornado", "asyncio"):  # a lost connection is told in a line of ours
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     other = client.run_on_scheduler(ByValue(task.claim), client=client.id)
     if other:
         raise InputError(f"{client.scheduler.address}: another make repro is at work there ({other}); wait for its end")
