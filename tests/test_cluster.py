@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from lesions.cluster import task
+from lesions.cluster import joining
 from lesions.core.errors import InputError
 from lesions.tools import certificates
 from tests.test_parallel import (
@@ -243,12 +243,12 @@ def test_a_worker_that_does_not_fit_is_refused_by_name(remote, cluster, tmp_path
 
 
 def test_who_may_not_join():
-    fits = task.Run("key", "/", {}, {"cache": {"dir": "/nowhere"}}, task.versions([]))
-    assert "does not see DVC's cache /nowhere" in task.refusal(fits)
+    fits = joining.Run("key", "/", {}, {"cache": {"dir": "/nowhere"}}, joining.versions([]))
+    assert "does not see DVC's cache /nowhere" in joining.refusal(fits)
     fits = fits._replace(remote=True)
-    assert task.refusal(fits) == "" == task.refusal(fits._replace(machine=task.machine()))
-    assert "another model of machine" in task.refusal(fits._replace(machine="PDP-11"))
-    assert "has Python 3" in task.refusal(fits._replace(versions={"Python": "2.7"}))
+    assert joining.refusal(fits) == "" == joining.refusal(fits._replace(machine=joining.machine()))
+    assert "another model of machine" in joining.refusal(fits._replace(machine="PDP-11"))
+    assert "has Python 3" in joining.refusal(fits._replace(versions={"Python": "2.7"}))
 
 
 @pytest.mark.parametrize(

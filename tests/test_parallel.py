@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dvc.lock import make_lock
 
-from lesions.cluster import plan, task
+from lesions.cluster import joining, plan
 from tests.conftest import ROOT, hear_sigint
 
 pytestmark = pytest.mark.slow
@@ -241,9 +241,9 @@ def test_what_depends_on_a_change_runs_and_nothing_else():
 
 def test_one_gpu_or_none_is_left_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert task.gpus() == []
+    assert joining.gpus() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    assert task.gpus() == ["2"]
+    assert joining.gpus() == ["2"]
 
 
 @pytest.mark.parametrize(("options", "said"), [(["--jobs", "0"], "1 or more"), (["--jobs", "1", "nothing"], "nothing")])

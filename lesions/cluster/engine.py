@@ -25,8 +25,8 @@ from distributed.security import Security
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from lesions.cluster import task
-from lesions.cluster.task import Run
+from lesions.cluster import joining, task
+from lesions.cluster.joining import Run
 from lesions.core import config
 from lesions.core.errors import InputError
 
@@ -47,11 +47,12 @@ PASSED = (
     "TQDM_MININTERVAL",
 )
 
-cloudpickle.register_pickle_by_value(task)
+for module in (joining, task):
+    cloudpickle.register_pickle_by_value(module)
 
 
 class ByValue:
-    """A function of lesions/cluster/task.py that unpickles where nothing of ours is installed."""
+    """A function of lesions/cluster/task.py or joining.py that unpickles where nothing of ours is installed."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -92,7 +93,7 @@ class Engine:
             if address in self.refused or (self.run.key in there[address]["resources"] and address in self.workers):
                 continue
             try:
-                ready = ByValue(partial(task.prepare, self.run, self.sources))
+                ready = ByValue(partial(joining.prepare, self.run, self.sources))
                 why, machine = self.client.run(ready, workers=[address])[address]
             except Exception as error:  # it left meanwhile, or has no environment to unpickle this in
                 why, machine = f"cannot be made ready ({type(error).__name__}: {str(error)[:200]})", ""
@@ -100,7 +101,7 @@ class Engine:
                 self.refused.add(address)
                 yield f"{there[address]['name']} ({address}): {why}"
                 continue
-            self.client.run_on_scheduler(ByValue(task.wake), address=address)
+            self.client.run_on_scheduler(ByValue(joining.wake), address=address)
             self.workers[address] = there[address]["resources"]
             if not self.mix:
                 self.run = self.run._replace(machine=machine)
@@ -218,7 +219,7 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     """Yield the engine of workers in folders of their own. Raises InputError where they have another head."""
     for library in ("distributed", "tornado", "asyncio"):  # a lost connection is told in a line of ours
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    other = client.run_on_scheduler(ByValue(task.claim), client=client.id)
+    other = client.run_on_scheduler(ByValue(joining.claim), client=client.id)
     if other:
         raise InputError(f"{client.scheduler.address}: another make repro is at work there ({other}); wait for its end")
     root, sources, name = Path(repo.root_dir), packed(repo), repo.config["core"].get("remote", "")
@@ -233,7 +234,7 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     told = sources + repr((str(root), settings)).encode()
     run = here(repo)._replace(
         key=f"sources-{sha256(told).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
-        versions=task.versions(pinned(root / "requirements.txt")),
+        versions=joining.versions(pinned(root / "requirements.txt")),
     )  # fmt: skip
     token = cache / run.key
     cache.mkdir(parents=True, exist_ok=True)

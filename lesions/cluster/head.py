@@ -23,8 +23,8 @@ from tqdm import tqdm
 from lesions.cluster import plan, task
 from lesions.cluster.engine import Engine
 from lesions.core.errors import InputError
+from lesions.core.files import replacing
 
-PART = plan.LOGS / "dvc.lock.part"
 GRACE = 10  # seconds from SIGTERM to SIGKILL
 GATHER = 20  # seconds for a result to come from its worker
 LOOK_EVERY = 1  # second between two looks at who joined
@@ -118,7 +118,10 @@ class Head:
         entries = {one: to_lockfile(self.stages[one])[one] for one in told if plan.known(self.stages[one])}
         future = engine.give(name, plan.needs(stage), place, entries, files, str(plan.log_of(name)))
         self.running[name] = future
-        future.add_done_callback(lambda _: self.messages.put(lambda: self.ended(name)))
+        self.await_end(name)
+
+    def await_end(self, name: str) -> None:
+        self.running[name].add_done_callback(lambda _: self.messages.put(lambda: self.ended(name)))
 
     def listen(self) -> list[str]:
         """Wait for messages, a look's time at most; return the stages that have ended."""
@@ -153,7 +156,7 @@ class Head:
             error = None if future.cancelled() else future.exception(GATHER)
             done = {} if future.cancelled() or error else future.result(GATHER)
         except TimeoutError:  # the worker that had the result was lost: another one runs the stage
-            future.add_done_callback(lambda _: self.messages.put(lambda: self.ended(name)))
+            self.await_end(name)
             return None
         self.running.pop(name)
         self.engine[name].given.pop(name)
@@ -174,11 +177,10 @@ class Head:
         """Note what a stage that is done has left."""
         if self.engine[name] is self.away:
             task.put(done["files"], [self.stages[name]], Path(self.repo.root_dir))
-        self.unwritten[name] = done["entry"]
-        StageLoader.fill_from_lock(self.stages[name], done["entry"])
-        if self.engine[name] is self.away:
             self.afar.append(name)
             self.elsewhere.add(name)
+        self.unwritten[name] = done["entry"]
+        StageLoader.fill_from_lock(self.stages[name], done["entry"])
         tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
         new = not plan.MACHINES.exists()
         with plan.MACHINES.open("a", encoding="utf-8", newline="") as file:
@@ -191,15 +193,14 @@ class Head:
         """Put the entries of what is done into dvc.lock and sort it; stages that dvc.yaml has not come last."""
         if self.unwritten:
             place = {name: number for number, name in enumerate(self.order)}
-            with lock:
+            with lock, replacing(Path("dvc.lock")) as part:
                 if Path("dvc.lock").exists():
-                    shutil.copy("dvc.lock", PART)
-                with modify_yaml(str(PART)) as locked_up:
+                    shutil.copy("dvc.lock", part)
+                with modify_yaml(str(part)) as locked_up:
                     locked_up.setdefault("schema", "2.0")
                     stages = dict(locked_up.get("stages") or {}) | self.unwritten
                     names = sorted(stages, key=lambda name: place.get(name, len(place)))
                     locked_up["stages"] = {name: stages[name] for name in names}
-                PART.replace("dvc.lock")
         self.unwritten, self.written = {}, time.monotonic()
 
     def fetch(self) -> None:

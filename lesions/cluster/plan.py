@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from dvc.output import Output
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage import PipelineStage
+
+from lesions.cluster import task
 
 LOGS = Path("runs/parallel")
 MACHINES = LOGS / "machines.csv"  # where stages ran
@@ -34,20 +35,15 @@ def log_of(name: str) -> Path:
     return LOGS / f"{name.replace('@', '-')}.log"
 
 
-def uncached(out: Output) -> bool:
-    """Say whether DVC keeps no copy of an output that is no metric or plot: the archives, and the tables of compare."""
-    return not (out.use_cache or out.metric or out.plot)
-
-
 def at_home(stages: dict[str, PipelineStage]) -> set[str]:
     """Return the stages that must run where the repository is: their meta says so, or they write, or read, what DVC
     keeps no copy of."""
-    fixed = [Path(out.fs_path) for stage in stages.values() for out in stage.outs if uncached(out)]
+    fixed = [Path(out.fs_path) for stage in stages.values() for out in stage.outs if task.uncached(out)]
     return {
         name
         for name, stage in stages.items()
         if (stage.meta or {}).get("home")
-        or any(uncached(out) for out in stage.outs)
+        or any(task.uncached(out) for out in stage.outs)
         or any(overlap(Path(dep.fs_path), path) for dep in stage.deps for path in fixed)
     }
 
@@ -68,7 +64,6 @@ def known(stage: PipelineStage) -> bool:
 
 def small_files(stage: PipelineStage, before: list[PipelineStage], root: Path) -> dict[str, bytes]:
     """Return the metrics and plots that a stage reads, by path: DVC keeps no copy of them."""
-    outs = [Path(out.fs_path) for other in before for out in other.outs if not out.use_cache]
-    found = [path for out in outs for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()]
     deps = {Path(dep.fs_path) for dep in stage.deps}
-    return {str(path.relative_to(root)): path.read_bytes() for path in found if deps & {path, *path.parents}}
+    found = [path for other in before for path in task.small(other)]
+    return task.read([path for path in found if deps & {path, *path.parents}], root)

@@ -1,35 +1,34 @@
-"""What a worker does: become ready for a run, bring a stage's inputs, let DVC's own code reproduce it, keep what came.
+"""What a worker does with a stage: bring its inputs, let DVC's own code reproduce it, hand on what came of it.
 
-This file goes to the worker by value: a worker needs the environment, but no checkout. It imports nothing of ours.
+This file goes to the worker by value: a worker needs the environment, but no checkout. Of ours it imports joining.py
+alone, which goes with it.
 """
 
 import fcntl
-import io
 import os
-import platform
 import socket
-import subprocess
 import sys
-import tarfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib import metadata
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, NamedTuple
+from typing import Any
 
-from distributed import Scheduler, Worker, get_worker
+from distributed import Worker, get_worker
 from dvc.exceptions import CheckoutError, CollectCacheError, DvcException
 from dvc.fs import generic
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 from dvc.stage.cache import _get_stage_hash
 from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile, to_single_stage_lockfile
+
+from lesions.cluster.joining import Run, folder_of, gpus, machine
 
 TOPIC = "lesions"  # of the events that a worker sends to the head
 NANNYS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Dask sets them to 1: other sums, other bytes
@@ -38,115 +37,12 @@ TELL_EVERY = 2  # seconds between two looks into a stage's log
 Entry = dict[str, Any]  # a stage's entry of dvc.lock
 
 
-class Run(NamedTuple):
-    """What all stages of a run share.
-
-    key: names the sources. A worker that is ready for them has a resource of this name.
-    root: the repository of the head.
-    apart: whether workers have folders of their own; else they work in `root`.
-    config: DVC's, for those folders. `cache` in it is of all machines, unless `remote` says that DVC's remote carries.
-    """
-
-    key: str
-    root: str
-    environment: dict[str, str]
-    config: dict[str, dict[str, Any]]  # empty: the repository's own
-    versions: dict[str, str]
-    apart: bool = False
-    remote: bool = False
-    machine: str = ""  # the model that each must be; empty: any
-
-
-def gpus() -> list[str]:
-    """Return the GPUs to deal out: those of CUDA_VISIBLE_DEVICES, or all that nvidia-smi lists."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
-    return [str(number) for number, line in enumerate(listed()) if line.startswith("GPU ")]
-
-
-def listed() -> list[str]:
-    try:
-        return subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout.splitlines()
-    except OSError:
-        return []
-
-
-def machine() -> str:
-    """Return the models of this machine's CPU and GPUs."""
-    cpu = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
-    models = {line.partition(": ")[2].partition(" (UUID")[0] for line in listed() if line.startswith("GPU ")}
-    return ", ".join([cpu, *sorted(models)])
-
-
-def versions(names: list[str]) -> dict[str, str]:
-    """Return the versions of Python and of those packages that are installed here."""
-    found = {"Python": platform.python_version()}
-    for name in names:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def refusal(run: Run) -> str:
-    """Return why this worker may run nothing of `run`; empty if it may."""
-    here = versions([name for name in run.versions if name != "Python"])
-    for name, wanted in run.versions.items():
-        if here.get(name) != wanted:
-            return f"has {name} {here.get(name, 'not at all')}, expected {wanted}, as the head has"
-    if run.machine and machine() != run.machine:
-        return f"is another model of machine ({machine()}; expected {run.machine}); --mix takes it, and records it"
-    if not run.remote and not (cache := Path(run.config["cache"]["dir"])).joinpath(run.key).exists():
-        return f"does not see DVC's cache {cache}; share that folder, or say where a remote is (dvc remote add -d)"
-    return ""
-
-
-async def claim(dask_scheduler: Scheduler, client: str) -> str:
-    """Note on the scheduler which head works with it; return another that does already."""
-    holder = vars(dask_scheduler).get("lesions_head", "")
-    if holder in dask_scheduler.clients and holder != client:
-        return holder
-    vars(dask_scheduler)["lesions_head"] = client
-    return ""
-
-
-async def wake(dask_scheduler: Scheduler, address: str) -> None:
-    """Let the scheduler give stages that wait for a worker to one that became ready: it looks at joins alone."""
-    if (ready := dask_scheduler.workers.get(address)) is not None:
-        waiting = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(ready)
-        dask_scheduler.transitions(waiting, f"ready-{time.time()}")
-
-
-async def prepare(run: Run, sources: bytes, dask_worker: Worker) -> tuple[str, str]:
-    """Make a worker ready for the stages of `run`; return why not, or empty, and its model of machine."""
-    threads = dask_worker.state.nthreads
-    why = refusal(run) if threads == 1 else f"has {threads} threads; start it with --nthreads 1 --nworkers {threads}"
-    if why:
-        await dask_worker.set_resources(**{run.key: 0})  # an earlier run may have taken it
-    else:
-        folder = folder_of(run, dask_worker)
-        (folder / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
-            archive.extractall(folder, filter="data")
-        await dask_worker.set_resources(**{run.key: 1})
-    return why, machine()
-
-
-def folder_of(run: Run, worker: Worker) -> Path:
-    return Path(worker.local_directory) / run.key if run.apart else Path(run.root)
-
-
 def opened(run: Run, worker: Worker) -> Repo:
-    """Return the Repo of the folder that `run` works in here. The worker keeps it: opening it resolves dvc.yaml."""
-    repos = vars(worker).setdefault("lesions", {})
-    if run.key not in repos:
-        config = {name: dict(section) for name, section in run.config.items()}
-        if run.remote and run.apart:
-            config["cache"]["dir"] = str(Path(worker.local_directory).parent / "lesions-cache")
-        repos[run.key] = Repo(str(folder_of(run, worker)), config=config, _wait_for_lock=True)
-    return repos[run.key]
+    """Return the Repo of the folder that `run` works in here, as the stage before has not seen it."""
+    config = {name: dict(section) for name, section in run.config.items()}
+    if run.remote and run.apart:
+        config["cache"]["dir"] = str(Path(worker.local_directory).parent / "lesions-cache")
+    return Repo(str(folder_of(run, worker)), config=config, _wait_for_lock=True)
 
 
 @contextmanager
@@ -228,9 +124,14 @@ def from_remote(stage: PipelineStage) -> None:
                 asked.repo.cloud.pull(objects(asked, entry))
 
 
+def uncached(out: Output) -> bool:
+    """Say whether DVC keeps no copy of an output that is no metric or plot: the archives, and the tables of compare."""
+    return not (out.use_cache or out.metric or out.plot)
+
+
 def has_record(stage: PipelineStage) -> bool:
     """Say whether DVC records runs of a stage; not where it keeps no copy of an output that is no metric or plot."""
-    return all(not out.persist and (out.use_cache or out.metric or out.plot) for out in stage.outs)
+    return not any(out.persist or uncached(out) for out in stage.outs)
 
 
 def copy_runs(stage: PipelineStage, push: bool) -> None:
@@ -272,7 +173,7 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
     """
     worker, begun, host = get_worker(), time.monotonic(), socket.gethostname()
     folder = folder_of(run, worker)
-    with gpu_of_ones_own() as gpu, said_to(folder / log, name, worker if run.apart else None):
+    with gpu_of_ones_own() as gpu, said_to(folder / log, name, worker if run.apart else None), ExitStack() as stack:
         worker.log_event(TOPIC, {"stage": name, "host": host, "gpu": gpu})
         environment = run.environment | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -286,8 +187,7 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
             os.environ.pop(variable, None)
         try:
             os.chdir(folder)  # DVC resolves some paths from there
-            repo = opened(run, worker)
-            repo._reset()  # what it knows of outputs is of the stage before
+            repo = stack.enter_context(opened(run, worker))
             with repo.lock:
                 stages = {stage.name: stage for stage in repo.index.stages}
             stage = stages[name]
@@ -310,7 +210,7 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
             traceback.print_exc(file=sys.stdout)
             raise RuntimeError(repr(error)) from None
     return {
-        "entry": to_lockfile(stage)[name], "files": small(stage, folder) if run.apart else {},
+        "entry": to_lockfile(stage)[name], "files": read(small(stage), folder) if run.apart else {},
         "host": host, "machine": machine(), "gpu": gpu, "seconds": time.monotonic() - begun,
     }  # fmt: skip
 
@@ -324,8 +224,11 @@ def put(files: dict[str, bytes], stages: list[PipelineStage], folder: Path) -> N
         (folder / path).write_bytes(content)
 
 
-def small(stage: PipelineStage, folder: Path) -> dict[str, bytes]:
-    """Return the metrics and plots of a stage, which DVC does not keep, by path."""
+def small(stage: PipelineStage) -> list[Path]:
+    """Return the files of a stage's metrics and plots, which DVC does not keep."""
     outs = [Path(out.fs_path) for out in stage.outs if not out.use_cache]
-    paths = [path for out in outs for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()]
+    return [path for out in outs for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()]
+
+
+def read(paths: list[Path], folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

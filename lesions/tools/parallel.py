@@ -3,7 +3,7 @@
     python -m lesions.tools.parallel                      # all that changed, as many at once as there are cores or GPUs
     python -m lesions.tools.parallel --jobs 2 compare     # these stages and what they depend on, two at once
     python -m lesions.tools.parallel --scheduler tls://head:8786     # on the workers of a Dask scheduler
-    python -m lesions.tools.parallel --slurm settings/slurm.yaml     # as jobs of Slurm
+    python -m lesions.tools.parallel --slurm mine.yaml                # as jobs of Slurm, by this file
 
 DVC's own code reproduces each stage in a worker process, which begins when those that it depends on are done. What it
 says goes to runs/parallel/<stage>.log. If a machine has several GPUs, each stage gets one. As in `dvc repro`, after a
@@ -20,7 +20,7 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from lesions.cluster import engine, task
+from lesions.cluster import engine, joining
 from lesions.cluster.head import Head, said
 from lesions.cluster.plan import LOGS, log_of, plan, to_run
 from lesions.core import config
@@ -68,7 +68,7 @@ def main() -> None:
             with ExitStack() as stack:
                 others = elsewhere(args, repo)
                 away = stack.enter_context(others) if others else None
-                home = stack.enter_context(engine.local(repo, min(args.jobs or room(task.gpus()), len(wanted))))
+                home = stack.enter_context(engine.local(repo, min(args.jobs or room(joining.gpus()), len(wanted))))
                 failed = Head(repo, wanted, home, away, whole).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
