@@ -23,9 +23,10 @@ from dvc.repo import Repo
 from benchmarks.common import ROOT, Row, duration, row
 from lesions.cluster.engine import Engine, here
 from lesions.cluster.head import Head
+from lesions.cluster.left import Left
 from lesions.cluster.plan import Graph, plan
-from lesions.tools import check, sizes
-from lesions.tools.estimate import works
+from lesions.tools import check
+from lesions.tools.estimate import amounts
 
 # settings, seconds of all stages, workers, stages with DVC alone
 SIZES: dict[str, tuple[str, float, tuple[int, ...], int]] = {
@@ -51,14 +52,8 @@ class Sleeping(Engine):
 
 def durations(names: list[str], whole: float) -> dict[str, float]:
     """Return the seconds of each stage, `whole` together."""
-    chosen = check.load()
-    found = dict.fromkeys(names, 0.0)
-    for work in works(chosen, sizes.images(chosen.data)):
-        name = work.stage.partition(",")[0]
-        found[name if name in found else next(one for one in names if one.startswith(f"{name}@"))] += (
-            work.steps * float(np.prod(work.kind.size))
-        )
-    return {name: max(SHORT, whole * one / sum(found.values())) for name, one in found.items()}
+    found = amounts(names, check.load())
+    return {name: max(SHORT, whole * found.get(name, 0.0) / sum(found.values())) for name in names}
 
 
 def longest(graph: Graph, seconds: dict[str, float]) -> float:
@@ -78,7 +73,7 @@ def makespan(repo: Repo, graph: Graph, seconds: dict[str, float], workers: int) 
         engine = Sleeping(client, here(repo), workers)
         engine.seconds = seconds
         begun = perf_counter()
-        Head(repo, graph, engine, None, plan(repo, [])).run(False)
+        Head(repo, graph, engine, None, plan(repo, []), Left(seconds, 0)).run(False)
         return perf_counter() - begun
 
 

@@ -96,12 +96,17 @@ def main() -> None:
     seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)
-    rows += of_b + of_c + of_d + of_e + studies.calibrated(runs, [e for e, of in set_of.items() if of not in own], True)
+    rows += of_b + of_c + of_d + of_e
+    for name in dict.fromkeys(set_of.values()):
+        people = read_csv(DATA / f"sorted/people/{name}.csv", ["image", "sex", "age"], f"stages.sort {name}")
+        of_set = replace(runs, lesions=lesions_of([tables[name]]))
+        chosen_of = [ensemble for ensemble, of in set_of.items() if of == name]
+        rows += studies.calibrated(of_set, chosen_of, people.set_index("image"), name in SETS)
     mine = {}
     for name in own:
         of_set = replace(runs, lesions=lesions_of([tables[name]]))
         mine[name], of_own = studies.own(of_set, name, blocks[name], chosen.cross_validate, len(tables[name]))
-        rows += of_own + studies.calibrated(of_set, [e for e, of in set_of.items() if of == name], False)
+        rows += of_own
     models = boards.read(DATA / "predictions", chosen.score, chosen.ensembles)
     columns = ["test", "model", "image", "jaccard", "dice"]
     masks = pd.DataFrame(columns=columns)

@@ -5,7 +5,7 @@
 Reads what the members said of their validation and test parts and of official test sets
 (data/predictions/tests/<member>.csv); writes
   data/predictions/ensemble/<name>.csv        image, split, label, seed, checkpoint (calibrated, balanced), p_…
-  data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `set` and `seen`
+  data/predictions/ensemble/<name>_tests.csv  the same of the official test sets, with `set`, `seen` and `unfamiliarity`
   data/submissions/ensemble/<name>/<test>.csv  the challenge's own file, of the balanced output
   models/ensemble/<name>.json                 members, temperature, bias and shares (lesions/predict/calibration.py);
                                               expected calibration error on the test part, before and after
@@ -64,7 +64,7 @@ def main() -> None:
     aucs = [metrics.auc(truth[test] == i, calibrated[:, i]) for i in range(len(classes))]
     found["auc"] = float(np.mean(aucs))
     write_json(Path(f"metrics/ensemble/{name}.json"), {key: round(float(value), 6) for key, value in found.items()})
-    write_csv(PREDICTIONS / f"ensemble/{name}.csv", outputs(mean.drop(columns="seen"), fitted))
+    write_csv(PREDICTIONS / f"ensemble/{name}.csv", outputs(mean.drop(columns=["seen", "unfamiliarity"]), fitted))
     settings = {"members": members, "temperature": fitted.temperature}
     settings |= {"bias": dict(zip(classes, fitted.bias, strict=True))}
     settings |= {"shares": dict(zip(classes, fitted.shares, strict=True))}
@@ -80,7 +80,7 @@ def main() -> None:
     tests = outputs(everything[~own], fitted)
     with replacing_folder(Path(f"data/submissions/ensemble/{name}")) as submissions:
         for official_set, of in tests[tests["checkpoint"] == "balanced"].groupby("set", sort=False):
-            terms = official.in_terms(str(official_set), of[names].set_axis(classes, axis=1))
+            terms = official.in_terms(str(official_set), of[names].set_axis(classes, axis=1), of["unfamiliarity"])
             write_csv(submissions / f"{official_set}.csv", official.submission(str(official_set), of["image"], terms))
     write_csv(PREDICTIONS / f"ensemble/{name}_tests.csv", tests)
 

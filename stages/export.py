@@ -31,7 +31,6 @@ from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
 CHECKPOINT = "bma"
-MOST = 5000  # training images whose features are looked at, spread evenly
 
 
 def predicted(name: str, block: Classifier, classes: tuple[str, ...], lesions: dict[str, str]) -> dict[str, tuple]:
@@ -77,11 +76,7 @@ def main() -> None:
     with replacing_folder(Path(f"models/served/{name}")) as folder:
         graph.export(served, (height, width), folder / "model.onnx")
         served.to(device)
-        learnt = rows["train"][:: -(-len(rows["train"]) // MOST)]
-        features = {
-            of: graph.outputs(served, images, index)[1] for of, index in (("train", learnt), ("val", rows["val"]))
-        }
-        known = familiarity.fit(features["train"], images[learnt])
+        known, threshold = familiarity.learnt(lambda index: graph.outputs(served, images, index)[1], images, rows)
         known.save(folder / "familiarity.npz")
         truth, p, lesions = parts["test"]
         balanced = fitted.balanced(p)  # whose likeliest class is the answer
@@ -95,7 +90,7 @@ def main() -> None:
             "scored_on": "test" if len(rows["test"]) else "val", "confidence": card.CONFIDENCE,
             "scores": card.classified(truth, balanced, lesions), "confusion": card.confusion(truth, balanced, classes),
             "calibration": card.calibrated(fitted, classes, truth, p),
-            "familiarity": {"threshold": familiarity.threshold(known.distance(features["val"], images[rows["val"]]))},
+            "familiarity": {"threshold": threshold},
             "not_for": card.NOT_FOR if block.set in SETS else card.NOT_FOR_OWN,
         })  # fmt: skip
 

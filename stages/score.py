@@ -2,16 +2,21 @@
 
     python -m stages.score lite0
 
-Reads the classifier's state of the highest BMA in validation, what that predicted, its sorted table and the test
-archives in data/raw; writes
+Reads the classifier's state of the highest BMA in validation, what that predicted, its sorted table and images, and the
+test archives in data/raw; writes
   data/predictions/tests/<name>.csv      set (val, test or an official one that its classes fit), image, label (in the
                                          challenge's terms), seen (whether training or validation had an image of an
-                                         official set), p_<class> … (the classifier's; of val and test the seeds' mean)
+                                         official set), unfamiliarity, p_<class> … (the classifier's; of val and test
+                                         the seeds' mean)
   data/submissions/<name>/<test>.csv     the file that the challenge asked for
-The stage compare sets the scores beside the leaderboards.
+2019's test set has pictures of none of the eight classes. Unfamiliarity, of that set alone, is how far a picture lies
+from the training images (lesions/predict/familiarity.py), divided by the ninety-ninth percentile of validation; above 1
+it is called UNK. The stage compare sets the scores beside the leaderboards.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +27,13 @@ from lesions.classify import experiment
 from lesions.classify.config import classifier
 from lesions.core import config
 from lesions.core.errors import run
-from lesions.core.files import read_csv, replacing_folder, write_csv
+from lesions.core.files import read_array, read_csv, replacing_folder, write_csv
 from lesions.isic import official, splits
 from lesions.isic.names import TESTS, Test, canonical
 from lesions.networks import build
 from lesions.pictures.config import Methods
+from lesions.predict import familiarity
+from lesions.predict.features import features
 from lesions.predict.scoring import prepared, preparing
 from lesions.raw import tables
 from lesions.raw.config import Resize
@@ -35,6 +42,16 @@ from lesions.training import checkpoints, loop
 from lesions.training.config import Compute
 
 RAW, CHECKPOINT = Path("data/raw"), "bma"
+KEYS = ["set", "image", "label", "seen", "unfamiliarity"]
+
+
+def own_parts(name: str, names: list[str]) -> pd.DataFrame:
+    """Return what the classifier said of its validation and test part: the mean of its seeds."""
+    path = Path(f"data/predictions/train/{name}.csv")
+    table = read_csv(path, ("image", "split", "checkpoint", "label"), "stages.train").rename(columns={"split": "set"})
+    table = table[(table["checkpoint"] == CHECKPOINT) & table["set"].isin(["val", "test"])]
+    mean = table.groupby(["set", "image", "label"], sort=False)[names].mean().reset_index()
+    return mean.assign(seen=False, unfamiliarity=np.nan)[[*KEYS, *names]]
 
 
 def main() -> None:
@@ -47,31 +64,35 @@ def main() -> None:
     device = loop.prepare(compute, block.seed)
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label"), f"stages.sort {block.set}")
-    classes = splits.classes(block.set, block.split, table["label"])
-    learnt = set(table["image"][splits.roles(table, block.split).isin(["train", "val"])].map(canonical))
-    size = prepare(np.zeros((64, 64, 3), np.uint8)).shape[:2]
-    model = build.build(block.family, block.network, len(classes), size, None, block.dropout)
-    checkpoints.load_into(model, Path(f"models/train/{name}/{CHECKPOINT}.pt"))
+    images = read_array(Path(f"data/{block.images}.npy"), len(table))
+    classes, parts = splits.classes(block.set, block.split, table["label"]), splits.roles(table, block.split)
+    learnt = set(table["image"][parts.isin(["train", "val"])].map(canonical))
+    model = build.build(block.family, block.network, len(classes), images.shape[1:3], None, block.dropout)
+    checkpoints.load_into(model.to(device), Path(f"models/train/{name}/{CHECKPOINT}.pt"))
     predictor = experiment.Predictor(block, loop.switches(compute, device))
 
-    names, keys = [f"p_{c}" for c in classes], ["set", "image", "label", "seen"]
-    own = read_csv(
-        Path(f"data/predictions/train/{name}.csv"), ("image", "split", "checkpoint", "label"), "stages.train"
-    )
-    own = own[(own["checkpoint"] == CHECKPOINT) & own["split"].isin(["val", "test"])].rename(columns={"split": "set"})
-    own = own.groupby(keys[:3], sort=False)[names].mean().reset_index().assign(seen=False)
-    found = [own[[*keys, *names]]]
+    def features_of(feed: Feed) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda rows: features(model, partial(predictor, model, feed), rows)
+
+    fitting = [test for test in official.CLASSIFIED if test in tests]
+    fitting = [test for test in fitting if official.in_terms(test, pd.DataFrame(columns=classes)) is not None]
+    if official.HAS_UNKNOWN in fitting:
+        rows_of = {part: np.flatnonzero(parts == part) for part in ("train", "val")}
+        known, limit = familiarity.learnt(features_of(Feed([images], device)), images, rows_of)
+    names = [f"p_{c}" for c in classes]
+    found = [own_parts(name, names)]
     with replacing_folder(Path(f"data/submissions/{name}")) as submissions:
-        fitting = [test for test in official.CLASSIFIED if test in tests]
-        for test in (t for t in fitting if official.in_terms(t, pd.DataFrame(columns=classes)) is not None):
+        for test in fitting:
             archive = RAW / TESTS[test][0]
             rows = tables.read_test(RAW, test, members(archive, PICTURES))
-            feed = Feed([prepared(archive, rows["image"], prepare)], device)
-            p = predictor(model.to(device), feed, np.arange(len(rows)), block.tta)
-            seen = rows["image"].map(canonical).isin(learnt)
-            rows = rows.assign(set=test, seen=seen)[keys]
-            found.append(rows.join(pd.DataFrame(p, columns=names)))
-            terms = official.in_terms(test, pd.DataFrame(p, columns=classes))
+            pixels = prepared(archive, rows["image"], prepare)
+            feed, everything = Feed([pixels], device), np.arange(len(rows))
+            p = predictor(model, feed, everything, block.tta)
+            rows = rows.assign(set=test, seen=rows["image"].map(canonical).isin(learnt), unfamiliarity=np.nan)
+            if test == official.HAS_UNKNOWN:
+                rows["unfamiliarity"] = known.distance(features_of(feed)(everything), pixels) / limit
+            found.append(rows[KEYS].join(pd.DataFrame(p, columns=names)))
+            terms = official.in_terms(test, pd.DataFrame(p, columns=classes), rows["unfamiliarity"])
             write_csv(submissions / f"{test}.csv", official.submission(test, rows["image"], terms))
     write_csv(Path(f"data/predictions/tests/{name}.csv"), pd.concat(found, ignore_index=True))
 

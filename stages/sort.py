@@ -5,6 +5,7 @@
 Reads tables and names of images in data/raw; writes
   data/sorted/<set>.csv         a line an image
   data/sorted/counts/<set>.csv  set, column, part, label, images: how many of each class each part has
+  data/sorted/people/<set>.csv  image, sex, age of whom it shows, as far as the official metadata or one's table say
   metrics/sort/<set>.json       images
 The columns:
   isic2019  image, lesion, label, cv0 … cv4, balanced, eighty (each train, val or test; see lesions/isic/splits.py; ''
@@ -205,6 +206,19 @@ def sorted_set(name: str, raw: Path, sort: Sort, sets: Sets, isic2020: bool) -> 
     return sort_merged(raw, classified, melanoma, sort, isic2020)
 
 
+def people(name: str, raw: Path, images: pd.Series, sets: Sets, isic2020: bool) -> pd.DataFrame:
+    """Return image, sex, age of those of `images` of which tables in `raw` have them."""
+    found = [pd.DataFrame(columns=["image", "sex", "age"])]
+    if isinstance(own := sets[name], Own):
+        found.append(tables.read_people(raw / own.table, own.image, own.sex, own.age))
+    elif "isic2019" in sets:
+        found.append(tables.read_people(raw / isic.METADATA_2019, "image", "sex", "age_approx"))
+    if name == "merged" and isic2020:
+        found.append(tables.read_people(raw / isic.TRUTH_2020, "image_name", "sex", "age_approx"))
+    known = pd.concat([of for of in found if len(of)] or found).set_index("image")
+    return known.reindex(images).reset_index().dropna(subset=["age", "sex"], how="all")
+
+
 def count(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Return set, column, part, label, images: the images of each class in each part that a column of a table deals."""
     found = [pd.DataFrame(columns=["part", "label", "images", "set", "column"])]
@@ -228,6 +242,7 @@ def main() -> None:
     table = sorted_set(args.set, args.raw, sort, sets, isic2020)
     write_csv(args.out / f"{args.set}.csv", table)
     write_csv(args.out / f"counts/{args.set}.csv", count(args.set, table))
+    write_csv(args.out / f"people/{args.set}.csv", people(args.set, args.raw, table["image"], sets, isic2020))
     write_json(args.metrics / f"{args.set}.json", {"images": len(table)})
     of = f" of {table['lesion'].nunique()} lesions" if "lesion" in table else " with masks"
     print(f"{args.set}: {len(table)} images{of}")

@@ -1,10 +1,12 @@
 """Stages on workers with folders of their own, by a Dask scheduler on this machine: the lock of a serial run."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,12 +168,15 @@ def test_the_stage_of_a_killed_worker_goes_to_another(remote, cluster, serial, t
     assert said.count("middle@a: begun") + said.count("middle@b: begun") == 3
 
 
-def test_a_killed_head_goes_on_with_what_its_workers_did_meanwhile(remote, cluster, tmp_path):
+def test_a_head_that_ends_goes_on_with_what_its_workers_did_meanwhile(remote, cluster, tmp_path):
+    """The first by Ctrl-C, the second killed."""
     count, go_on = tmp_path / "count", tmp_path / "go_on"
     set_middle(remote, a=f"echo begun >> {count}; until [ -e {go_on} ]; do sleep 0.1; done", b=FAST, c=FAST)
     heads = [popen(remote, "--scheduler", cluster.address)]
     wait_for(count.exists)
-    heads[0].kill()
+    heads[0].send_signal(signal.SIGINT)
+    said = heads[0].communicate(timeout=60)[0]
+    assert heads[0].returncode == 130 and "Traceback" not in said
     heads.append(popen(remote, "--scheduler", cluster.address))  # takes over what runs
     wait_for(lambda: cluster.said("scheduler").count("Receive client connection: lesions") == 2)
     assert "another make repro is at work there" in repro(copy_of(remote), "--scheduler", cluster.address, rc=1)
@@ -214,17 +219,70 @@ def test_a_failure_lets_the_others_finish(remote, cluster):
     assert sorted(locked(remote)) == ["lone", "middle@b", "middle@c", "root"]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whatever_is_killed_at_any_moment_nothing_is_lost(remote, cluster, serial, seed):
+    draw = random.Random(seed)
+    head = popen(remote, "--scheduler", cluster.address)
+    for number in range(5):
+        time.sleep(draw.uniform(0.2, 4))
+        part, place = draw.choice(["head", "worker", "nanny"]), draw.randrange(2)
+        if part == "head":
+            head.kill()
+            head.communicate()
+            head = popen(remote, "--scheduler", cluster.address)
+        elif part == "nanny":
+            os.killpg(cluster.workers.pop(place).pid, signal.SIGKILL)
+            cluster.join(f"again{number}")
+        else:
+            for process in psutil.Process(cluster.workers[place].pid).children():
+                process.kill()
+    head.communicate(timeout=120)
+    repro(remote, "--scheduler", cluster.address)  # what the last one could not, killed or not
+    assert (remote / "dvc.lock").read_bytes() == serial
+    assert {path.name for path in (remote / "out").iterdir()} == {"root", "a", "b", "c", "end", "lone"}
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of a megabyte, at the place of a worker's folder."""
+    place = tmp_path / "cluster/m1"
+    place.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_disk_of_a_worker_is_told_and_with_room_it_goes_on(small_disk, remote, serial, tmp_path):
+    lone = Cluster(tmp_path / "cluster")
+    try:
+        lone.join("m1")
+        (small_disk / "else").write_bytes(bytes(2**20 - 2**16))
+        said = repro(remote, "--scheduler", lone.address, rc=1)
+        assert "No space left on device" in said and "error: " in said.splitlines()[-1]
+        subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+        repro(remote, "--scheduler", lone.address)
+    finally:
+        lone.end()
+    assert (remote / "dvc.lock").read_bytes() == serial
+
+
 def test_what_a_stage_needs_and_what_must_stay(remote, cluster):
     """`meta` sends a stage to the worker that has it; what DVC keeps no copy of is made and read at home."""
-    cluster.join("m3", "--resources", "gpu=1")
+    cluster.join("m3", "--resources", "gpu=1 memory=1")
     wait_for(lambda: cluster.said("scheduler").count("Register worker") >= 3)
     described = yaml.safe_load((remote / "dvc.yaml").read_text())
-    described["stages"]["middle"]["do"]["meta"] = {"gpu": 1}
+    described["stages"]["middle"]["do"]["meta"] = {"gpu": 1, "memory": 16}
     described["stages"]["lone"]["outs"] = [{"out/lone": {"cache": False}}]
     (remote / "dvc.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
     set_middle(remote, a=FAST, b=FAST, c=FAST)
-    repro(remote, "--scheduler", cluster.address)
-    ran = {path.name for path in cluster.folder.glob("m3/dask-scratch-space/worker-*/sources-*/times/*.ended")}
+    head = popen(remote, "--scheduler", cluster.address)
+    wait_for(lambda: len(list((remote / "runs/parallel").glob("*.log"))) == 2)
+    cluster.join("m4", "--resources", "gpu=1 memory=16")
+    said = head.communicate(timeout=120)[0]
+    assert head.returncode == 0 and said.count('waits for a worker with --resources "gpu=1 memory=16"') == 1
+    ran = {path.name for path in cluster.folder.glob("m4/dask-scratch-space/worker-*/sources-*/times/*.ended")}
     assert {"a.ended", "b.ended", "c.ended"} <= ran
     assert set(times(remote)) == {"lone"}
 

@@ -182,7 +182,10 @@ def test_an_ensemble_and_official_sets_stand_in_the_report(undrawn):
     of = [predictions(test, test["label"], skilled(test["label"], part), CLASSES, [k]) for k, part in outputs.items()]
     write(folder / "best.csv", pd.concat(of))
     tests = of[1].query("split == 'test'").drop(columns=["split", "seed"]).assign(set="isic2019_test", seen=False)
-    write(folder / "best_tests.csv", tests)
+    strange = {"label": "UNK", "unfamiliarity": [1.1, 0.9]}  # one is found
+    write(folder / "best_tests.csv", pd.concat([tests.assign(unfamiliarity=0.5), tests[-2:].assign(**strange)]))
+    people = test[["image"]].assign(sex=["female", "male"] * (len(test) // 2), age=[30, 70] * (len(test) // 2))
+    write(Path("data/sorted/people/isic2019.csv"), people[4:])
     masks = pd.DataFrame({"image": ["a", "b"], "jaccard": [0.9, 0.5], "dice": [0.9, 0.5]})
     write(Path("data/predictions/tests_masks.csv"), masks.assign(test="isic2018_task1_test", model="segment"))
     run()
@@ -190,9 +193,17 @@ def test_an_ensemble_and_official_sets_stand_in_the_report(undrawn):
     assert card.loc["bma", "ours"] == pytest.approx(0.75) and card.loc["bma", "run"] == "best"
     places = pd.read_csv("metrics/leaderboards.csv").set_index(["test", "metric"])
     assert places.loc[("isic2018_task1_test", "jaccard_thresholded"), "ours"] == pytest.approx(0.45)
-    assert places.loc[("isic2019_test", "bma"), ["place", "known"]].to_list() == [1, 10]
-    assert places.loc[("isic2019_test", "bma"), "comparable"].startswith("drawn sample; without the class UNK")
+    nine, eight = (places.loc[("isic2019_test", metric)] for metric in ("bma", "bma of eight classes"))
+    assert nine["ours"] == pytest.approx((8 * 0.75 + 0.5) / 9) and eight["ours"] == pytest.approx(0.75)
+    assert nine[["place", "known", "comparable"]].to_list() == [1, 10, "drawn sample"]
+    assert eight["comparable"] == "drawn sample; without the class UNK" and pd.isna(eight["place"])
+    halves = [card.loc[[f"bma {sex}", f"bma age {age}"], "n"].to_list() for sex, age in PEOPLE]
+    assert halves == [[len(test) // 2 - 2] * 2] * 2
+    assert "| best | age 60 and over | " in Path("metrics/compare.md").read_text()
     assert "| ISIC 2018 Task 1 | isic2018_task1_test | segment |" in Path("metrics/compare.md").read_text()
+
+
+PEOPLE = (("female", "0 to 39"), ("male", "60 and over"))
 
 
 def melanoma_runs(images: pd.Series, wrong: dict[int, int], checkpoints=("loss", "accuracy")) -> pd.DataFrame:

@@ -145,8 +145,11 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
         return by.distance(graph.outputs(of, images)[1], images)
 
     learnt = drawn(400, size)
-    known = familiarity.fit(graph.outputs(of, learnt)[1], learnt)
-    edge = familiarity.threshold(distance(known, drawn(200, size, seed=1)))
+    images, rows = (
+        np.concatenate([learnt, drawn(200, size, seed=1)]),
+        {"train": np.arange(400), "val": np.arange(400, 600)},
+    )
+    known, edge = familiarity.learnt(lambda index: graph.outputs(of, images, index)[1], images, rows)
     known.save(tmp_path / "familiarity.npz")
     again = tmp_path / "again.npz"
     familiarity.fit(graph.outputs(of, learnt)[1], learnt).save(again)

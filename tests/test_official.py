@@ -39,8 +39,13 @@ def score(labels: pd.Series, submission: pd.DataFrame) -> float:
 
 @pytest.mark.parametrize("test", ["isic2018_test", "isic2019_test"])
 def test_our_score_of_a_submission_is_the_official_scorers(test):
+    """Of 2019 with UNK, which is said of what is unfamiliar and of nothing else."""
     labels, p = drawn(HAM_CLASSES if test == "isic2018_test" else (*CLASSES, "UNK"))
-    terms = official.in_terms(test, p)
+    unfamiliarity = p["UNK"] / 0.3 if "UNK" in p else None
+    terms = official.in_terms(test, p.drop(columns="UNK", errors="ignore"), unfamiliarity)
+    if unfamiliarity is not None:
+        assert 0 < (unfamiliarity > 1).mean() < 1
+        assert ((terms.idxmax(axis=1) == "UNK") == (unfamiliarity > 1)).all()
     submission = official.submission(test, pd.Series([f"ISIC_{i}" for i in range(len(p))]), terms)
     assert official.scores(test, labels, terms)["bma"][0] == pytest.approx(score(labels, submission), abs=1e-12)
 
@@ -111,10 +116,12 @@ def test_risk_at_full_coverage_is_the_error_and_reliability_counts_each_image():
 
 def test_an_ensemble_is_the_mean_whatever_the_order_and_refuses_other_images():
     _, p = drawn(("A", "B"), 5)
-    table = p.add_prefix("p_").assign(image=list("abcde"), split="val", label="A")
+    table = p.add_prefix("p_").assign(image=list("abcde"), split="val", label="A", unfamiliarity=["", 1, 2, 3, 4])
     other = table.assign(p_A=table["p_B"], p_B=table["p_A"]).iloc[::-1]
     keys = ["image", "split", "label"]
-    assert ensembles.mean({"one": table, "two": other}, keys)[["p_A", "p_B"]].to_numpy() == pytest.approx(0.5)
+    mean = ensembles.mean({"one": table, "two": other.assign(unfamiliarity=[8, 6, 4, 2, ""])}, keys)
+    assert mean[["p_A", "p_B"]].to_numpy() == pytest.approx(0.5)
+    assert mean["unfamiliarity"].to_list()[1:] == [1.5, 3, 4.5, 6] and np.isnan(mean["unfamiliarity"][0])
     with pytest.raises(InputError, match="two: its images"):
         ensembles.mean({"one": table, "two": other.replace("a", "z")}, keys)
 
@@ -125,7 +132,7 @@ def test_a_place_counts_the_entries_above_and_says_why_it_does_not_compare(tmp_p
         + "".join(f"ISIC 2017 Part 3,mean auc,1,,,{v},\n" for v in (0.99, 0.5))
     )
     labels, p = drawn(("MEL", "BKL", "NV"), 600)
-    rows = p.add_prefix("p_").assign(test="isic2017_test", image=range(600), label=labels, seen=False)
+    rows = p.add_prefix("p_").assign(test="isic2017_test", image=range(600), label=labels, seen=False, unfamiliarity=0)
     table = boards.table({"one": rows}, MASKS, tmp_path, False, 0.95).set_index("metric")
     assert table.loc["mean auc", ["place", "known", "comparable"]].to_list() == [2, 2, "yes"]
     assert pd.isna(table.loc["MEL auc", "place"])

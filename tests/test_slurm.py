@@ -118,6 +118,11 @@ def test_as_jobs_one_of_them_killed_to_the_same_lock(slurm, project, settings, s
     assert jobs() == []  # it leaves none behind
 
 
-def test_wrong_settings_are_one_line(project, settings):
-    settings.write_text("jobs: 2\nmemroy: 1GB\n")
-    assert "slurm.yaml: " in repro(project, "--slurm", str(settings), rc=1)
+def test_wrong_settings_are_one_line(slurm, project, settings):
+    more = {"SLURM_CONF": os.environ["SLURM_CONF"]}
+    chosen = yaml.safe_load(settings.read_text())
+    for wrong, said in (({"memroy": "1GB"}, "slurm.yaml: "), ({"queue": "nowhere"}, "invalid partition")):
+        settings.write_text(yaml.safe_dump(chosen | wrong))
+        assert said in repro(project, "--slurm", str(settings), rc=1, **more)
+    settings.write_text(yaml.safe_dump(chosen))
+    assert "sbatch: not found" in repro(project, "--slurm", str(settings), rc=1, PATH="/nowhere", **more)

@@ -22,7 +22,7 @@ MAY_IMPORT = {  # wing.config: of that wing its config.py alone
     "networks": "core training",
     "classify": "core isic batches training networks",
     "segment": "core isic batches training networks",
-    "predict": "core isic raw pictures",
+    "predict": "core isic raw pictures training.freezing",
     "export": "core isic raw.config batches training networks segment predict",
     "gan": "core isic training.config",
     "compare": "core isic raw.config pictures.config training.config classify.config segment.config predict.config "

@@ -112,11 +112,17 @@ class Engine:
         declared = {name for found in self.workers.values() for name in found}
         return {name: amount for name, amount in needs.items() if name in declared}
 
+    def fit(self, asked: dict[str, float]) -> int:
+        """Return how many workers declare so much."""
+        return sum(
+            all(found.get(name, 0) >= amount for name, amount in asked.items()) for found in self.workers.values()
+        )
+
     def has_room(self, needs: dict[str, float]) -> bool:
         """Say whether a worker is free for a stage that needs so much."""
         asked = self.asked(needs)
-        fit = [found for found in self.workers.values() if all(found.get(k, 0) >= v for k, v in asked.items())]
-        return len(self.given) < len(self.workers) and sum(asked == other for other in self.given.values()) < len(fit)
+        taken = sum(asked == other for other in self.given.values())
+        return len(self.given) < len(self.workers) and taken < self.fit(asked)
 
     def give(self, name: str, needs: dict[str, float], place: int, *args: Any) -> Future:
         """Give a stage to a worker; take over what a head that was killed had given, if it is the very same."""
@@ -199,7 +205,7 @@ def guard(address: str) -> None:
 def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
     """Yield workers that are Slurm's jobs, by the settings of dask-jobqueue's SLURMCluster and `jobs`, their number.
 
-    A job that ends is replaced. Raises InputError for settings that SLURMCluster does not take.
+    A job that ends is replaced. Raises InputError for settings that SLURMCluster, or Slurm, does not take.
     """
     from dask_jobqueue.slurm import SLURMCluster
 
@@ -209,9 +215,21 @@ def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
         cluster = SLURMCluster(**{"cores": 1, "processes": 1, "security": Security.temporary()} | chosen)
     except (TypeError, ValueError) as error:
         raise InputError(f"{settings}: {error}") from None
-    with cluster, Client(cluster, name=NAME) as client, elsewhere(client, repo, mix) as engine:
-        engine.again = partial(cluster.scale, jobs=jobs)
-        yield engine
+    with cluster:
+        submittable(cluster.job_script(), settings)
+        with Client(cluster, name=NAME) as client, elsewhere(client, repo, mix) as engine:
+            engine.again = partial(cluster.scale, jobs=jobs)
+            yield engine
+
+
+def submittable(job: str, settings: Path) -> None:
+    """Raise InputError for a job that Slurm would not take, in its own words: dask-jobqueue would try for ever."""
+    try:
+        tried = subprocess.run(["sbatch", "--test-only"], input=job, capture_output=True, text=True)
+    except OSError:
+        raise InputError("sbatch: not found; say this on a machine that has Slurm's commands") from None
+    if tried.returncode:
+        raise InputError(f"{settings}: Slurm does not take such a job: {' '.join(tried.stderr.split())[-300:]}")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lesions.cluster import plan, task
 from lesions.cluster.engine import Engine
+from lesions.cluster.left import Left
 from lesions.core.errors import InputError
 from lesions.core.files import replacing
 
@@ -29,6 +30,7 @@ GRACE = 10  # seconds from SIGTERM to SIGKILL
 GATHER = 20  # seconds for a result to come from its worker
 LOOK_EVERY = 1  # second between two looks at who joined
 WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and written whole
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
 
 
@@ -39,9 +41,10 @@ class Head:
     """
 
     def __init__(
-        self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None, whole: tuple[list[str], plan.Graph]
-    ) -> None:
-        self.repo, self.graph = repo, graph
+        self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None, whole: tuple[list[str], plan.Graph],
+        left: Left,
+    ) -> None:  # fmt: skip
+        self.repo, self.graph, self.left = repo, graph, left
         self.order, self.depends = whole
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
         bound = plan.at_home(self.stages) if away else set(graph)
@@ -50,6 +53,7 @@ class Head:
         self.running, self.failed, self.lost = dict[str, Future](), list[str](), list[str]()
         self.afar, self.elsewhere = list[str](), set[str]()  # what ran away; of it, what is not here yet
         self.unwritten, self.written, self.looked = dict[str, task.Entry](), time.monotonic(), 0.0
+        self.told = set[str]()  # needs that no worker meets
         self.messages: Queue[Callable[[], str | None]] = Queue()
 
     def run(self, keep_going: bool) -> list[str]:
@@ -61,7 +65,7 @@ class Head:
         for engine in set(self.engine.values()):
             engine.client.subscribe_topic(task.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))
         self.offer()
-        with tqdm(total=len(self.graph), desc="stages", unit="stage") as progress:
+        with tqdm(total=len(self.graph), desc="stages", bar_format=BAR) as progress:
             try:
                 while True:
                     self.look()
@@ -71,10 +75,13 @@ class Head:
                         if self.engine[name].has_room(plan.needs(self.stages[name])):
                             ready.remove(name)
                             self.begin(name, place[name])
+                        else:
+                            self.tell_if_none_fits(name)
                     if not self.running and (stopping or not ready):
                         break
                     for name in self.listen():
                         progress.update()
+                        progress.set_postfix_str(self.time_left())
                         if name not in self.failed:  # what depends on a failed one never becomes ready
                             sorter.done(name)
                     if time.monotonic() - self.written > WRITE_EVERY:
@@ -88,6 +95,12 @@ class Head:
             raise InputError(f"{', '.join(self.lost)}: the scheduler or all workers were lost; run again to go on")
         return self.failed
 
+    def time_left(self) -> str:
+        """Return about how long what is not done will take with the workers of now."""
+        names = [name for name in self.graph if name not in self.left.took and name not in self.failed]
+        seconds = self.left.seconds(names, len((self.away or self.home).workers))
+        return "" if seconds is None else f", about {tqdm.format_interval(seconds)} left"
+
     def look(self) -> None:
         if self.away and time.monotonic() - self.looked > LOOK_EVERY:
             before = len(self.away.workers)
@@ -96,6 +109,15 @@ class Head:
             if before != len(self.away.workers) or not self.looked:
                 tell(f"{len(self.away.workers)} workers" + ("" if self.away.workers else ": waiting for the first"))
             self.looked = time.monotonic()
+
+    def tell_if_none_fits(self, name: str) -> None:
+        """Say, once for each need, that a stage waits for a worker that nobody has started yet."""
+        engine = self.engine[name]
+        asked = engine.asked(plan.needs(self.stages[name]))
+        words = " ".join(f"{what}={amount:g}" for what, amount in asked.items())
+        if engine.workers and words not in self.told and not engine.fit(asked):
+            self.told.add(words)
+            tell(f'{name}: waits for a worker with --resources "{words}" (dvc.yaml\'s meta); none of those here has it')
 
     def offer(self) -> None:
         """Push to DVC's remote what stages elsewhere will read and no stage makes, where that is the way."""
@@ -181,6 +203,7 @@ class Head:
             self.elsewhere.add(name)
         self.unwritten[name] = done["entry"]
         StageLoader.fill_from_lock(self.stages[name], done["entry"])
+        self.left.done(name, done["seconds"])
         tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
         new = not plan.MACHINES.exists()
         with plan.MACHINES.open("a", encoding="utf-8", newline="") as file:

@@ -13,7 +13,6 @@ from lesions.compare import intervals
 from lesions.compare.measured import Scores, segmentation
 from lesions.core.files import read_csv
 from lesions.isic import official
-from lesions.isic.names import UNKNOWN
 
 # Test set -> its leaderboard, and how many images it has.
 BOARDS = {
@@ -24,18 +23,19 @@ BOARDS = {
     "isic2018_task1_val": ("ISIC 2018 Task 1 validation", 100),
     "isic2018_task1_test": ("ISIC 2018 Task 1", 1000),
 }
+WITHOUT_UNKNOWN = "bma of eight classes"  # as if no picture of 2019's test set were of another
 NOT_RUN = "not run: archive"
 COLUMNS = ["challenge", "test", "metric", "model", "ours", "low", "high", "n", "place", "place_low", "place_high",
            "known", "comparable"]  # fmt: skip
 
 
-def why_not(test: str, rows: pd.DataFrame, sample: bool) -> str:
-    """Return why scores on these rows do not compare with the leaderboard's; '' if they do."""
+def why_not(test: str, metric: str, rows: pd.DataFrame, sample: bool) -> str:
+    """Return why a score on these rows does not compare with the leaderboard's; '' if it does."""
     whole, seen = BOARDS[test][1], int(rows["seen"].astype(bool).sum()) if "seen" in rows else 0
     reasons = ["drawn sample"] * sample
     if len(rows) != whole and not sample:
         reasons.append(f"{len(rows):,} of {whole:,} images")
-    if test == "isic2019_test" and f"p_{UNKNOWN}" not in rows:
+    if metric == WITHOUT_UNKNOWN:
         reasons.append("without the class UNK")
     if seen:
         reasons.append(f"{seen} images seen in training")
@@ -52,22 +52,30 @@ def places(board: pd.DataFrame, challenge: str, metric: str, score: tuple[float,
 def classified(test: str, rows: pd.DataFrame, confidence: float) -> Scores:
     """Return the official scores of one model's predictions on one test set, bootstrapped by image."""
     p = rows.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
-    terms = official.in_terms(test, p)
-    assert terms is not None  # stages.score writes no other
     drawn = np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES))).T
-    resampled = official.scores(test, rows["label"], terms, drawn)
-    found = official.scores(test, rows["label"], terms)
-    return {metric: intervals.around(value[0], resampled[metric], confidence) for metric, value in found.items()}
+    found = {}
+    kinds = [None, rows["unfamiliarity"]] if test == official.HAS_UNKNOWN else [None]
+    for unfamiliarity in kinds:
+        terms = official.in_terms(test, p, unfamiliarity)
+        assert terms is not None  # stages.score writes no other
+        resampled = official.scores(test, rows["label"], terms, drawn)
+        for metric, value in official.scores(test, rows["label"], terms).items():
+            name = WITHOUT_UNKNOWN if kinds[1:] and unfamiliarity is None else metric
+            found[name] = intervals.around(value[0], resampled[metric], confidence)
+    return found
 
 
 def read(predictions: Path, classifiers: Iterable[str], ensembles: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return what each model said of the test sets; of ensembles the balanced output, which is what they submit."""
-    keys = ["set", "image", "label", "seen"]
+    keys = ["set", "image", "label", "seen", "unfamiliarity"]
     found = {name: read_csv(predictions / f"tests/{name}.csv", keys, f"stages.score {name}") for name in classifiers}
     for name in ensembles:
         both = read_csv(predictions / f"ensemble/{name}_tests.csv", [*keys, "checkpoint"], f"stages.ensemble {name}")
         found[f"ensemble {name}"] = both[both["checkpoint"] == "balanced"]
-    return {name: of[of["set"].isin(list(BOARDS))].rename(columns={"set": "test"}) for name, of in found.items()}
+    tests = {name: of[of["set"].isin(list(BOARDS))].rename(columns={"set": "test"}) for name, of in found.items()}
+    return {
+        name: of.assign(unfamiliarity=pd.to_numeric(of["unfamiliarity"], errors="coerce")) for name, of in tests.items()
+    }
 
 
 def table(
@@ -88,9 +96,10 @@ def table(
         scored.append((test, model, rows, {m: found[m] for m in ("jaccard_thresholded", "jaccard")}))
     lines = []
     for test, model, rows, scores in scored:
-        challenge, compares = BOARDS[test][0], why_not(test, rows, sample) or "yes"
+        challenge = BOARDS[test][0]
         for metric, ours in scores.items():
             place = places(board, challenge, metric, ours)
+            compares = why_not(test, metric, rows, sample) or "yes"
             lines.append([challenge, test, metric, model, *ours, len(rows), *place, compares])
     known = {found[1] for found in lines}
     blank = [None] * (len(COLUMNS) - 3)

@@ -158,6 +158,14 @@ class Tables:
         header = [metrics[metric] if alone else f"{metrics[metric]}, {who}" for metric, who in columns]
         return ["", *header], [[row, *(of[metric][who] for metric, who in columns)] for row, of in cells]
 
+    def groups(self) -> Table:
+        """Return a line for the BMA of each ensemble on each part of its test part: by sex, age and source."""
+        rows = self.rows("ours", "Ensembles")
+        lines = rows[rows["metric"].str.startswith("bma ")].to_dict("records")
+        return ["", "", "images", "BMA"], [
+            [line["row"], line["metric"].removeprefix("bma "), line["n"], ours(line)] for line in lines
+        ]
+
     def one_above_the_other(self, study: str, table: str, metrics: dict[str, str], digits: int = 3) -> Table:
         """Return two lines a row of the paper, published and ours; a column a metric."""
         cells = self.cells(study, table, metrics, digits).items()

@@ -19,6 +19,7 @@ PAIR = ("base_64", "base_64_ak")  # the two reports of study B's Figure 6.1
 KFOLD = re.compile(r"d_(crop|kfold)(_\d+)?")  # study D's KFoldCrop: d_crop (its fold 0) and the blocks that repeat it
 GROUPS = {"e_m0_m3": range(4), "e_m4_m7": range(4, 8)}  # study E's Table 3: mean and deviation over models in a row
 SPLITS = ("train", "val", "test")  # of study E
+AGES = 40, 60  # years at which the next group begins
 
 Blocks = Mapping[str, Any]  # of a section of params.yaml
 Found = dict[str, Tested]
@@ -210,11 +211,22 @@ def own_masks(name: str, masks: pd.DataFrame, confidence: float) -> Rows:
     return rows
 
 
-def calibrated(runs: Runs, ensembles: Iterable[str], of_isic: bool) -> Rows:
-    """Return our ensembles on their test part: BMA and accuracy of the balanced output, AUC and loss of the other.
+def groups(lesions: np.ndarray, images: np.ndarray, people: pd.DataFrame, of_isic: bool) -> dict[str, np.ndarray]:
+    """Return bool (N,) by name: images of a sex and an age, as `people` (index: image) has them; if of_isic, those of a
+    source too (the letters that begin a lesion's id: HAM, BCN, MSK …)."""
+    known = people.reindex(images)
+    found = {sex: (known["sex"] == sex).to_numpy() for sex in sorted(set(known["sex"].dropna()) - {""})}
+    ages = pd.to_numeric(known["age"], errors="coerce").to_numpy()
+    for low, high in zip((0, *AGES), (*AGES, np.inf), strict=True):
+        found[f"age {low} to {high - 1:g}" if high < np.inf else f"age {low} and over"] = (low <= ages) & (ages < high)
+    sources = np.array([str(lesion).partition("_")[0].rstrip("0123456789") for lesion in lesions])
+    found |= {str(source): sources == source for source in np.unique(sources) if of_isic}
+    return {name: chosen for name, chosen in found.items() if chosen.any()}
 
-    of_isic: then the BMA of each source of images (the letters that begin a lesion's id: HAM, BCN, MSK …) too.
-    """
+
+def calibrated(runs: Runs, ensembles: Iterable[str], people: pd.DataFrame, of_isic: bool) -> Rows:
+    """Return our ensembles on their test part: BMA and accuracy of the balanced output, AUC and loss of the other; and
+    the BMA of each of `groups`."""
     rows = []
     for name in ensembles:
         predicted = runs.read("ensemble", name)
@@ -224,9 +236,8 @@ def calibrated(runs: Runs, ensembles: Iterable[str], of_isic: bool) -> Rows:
         area = float(measured.macro_auc(shown)[0])
         found["auc"] = intervals.around(area, measured.resampled_auc(shown), runs.confidence)
         rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
-        sources = np.array([str(lesion).partition("_")[0].rstrip("0123456789") for lesion in balanced.lesions])
-        for source in np.unique(sources) if of_isic else ():
-            part = measured.part(balanced, sources == source)
+        for group, chosen in groups(balanced.lesions, balanced.images, people, of_isic).items():
+            part = measured.part(balanced, chosen)
             score = measured.classification(part, runs.confidence)["bma"]
-            rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {source}": score})
+            rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {group}": score})
     return rows

@@ -4,10 +4,8 @@ Beside its logits a classifier gives the features that go into its last linear l
 global pooling and one linear layer, class activation maps: that layer at each place (Zhou et al., 2016).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -19,34 +17,11 @@ from torch.nn import functional
 from lesions.batches.feed import normalised, unit
 from lesions.core.files import replacing
 from lesions.networks.build import Size, Statistics
+from lesions.predict.features import pooled, recorded
 from lesions.training.freezing import last_layers
 
 EXAMPLES = 5  # images of the batch that is traced; any other than 1, which torch would keep for ever
 CLOSE = 1e-3  # between the file's outputs and the network's
-
-
-@contextmanager
-def recorded(*layers: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
-    """Yield a list that collects layer, input and output of each of `layers` in a forward pass, in forward order."""
-    found: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def record(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-            found.append((layer, inputs[0], output))
-
-    handles = [layer.register_forward_hook(record) for layer in layers]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def pooled(layer: nn.Module, given: Tensor) -> Tensor:
-    """Return what goes into a last layer as B×F; where it is applied at each place, the mean over places."""
-    if isinstance(layer, nn.Conv2d):
-        return given.mean(dim=(2, 3))
-    return given.flatten(1, -2).mean(dim=1) if given.ndim > 2 else given
 
 
 def channels_first(maps: Tensor, features: Tensor) -> Tensor | None:

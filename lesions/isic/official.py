@@ -7,20 +7,26 @@ from lesions.isic import metrics
 from lesions.isic.names import AKIEC, CLASSES, HAM_CLASSES, TESTS, UNKNOWN
 
 CLASSIFIED = tuple(name for name in TESTS if "task1" not in name)
+HAS_UNKNOWN = "isic2019_test"  # the set that has pictures of none of the eight classes
 SUBMITTED_2017 = {"MEL": "melanoma", "BKL": "seborrheic_keratosis"}
 
 
-def in_terms(test: str, probabilities: pd.DataFrame) -> pd.DataFrame | None:
+def in_terms(test: str, probabilities: pd.DataFrame, unfamiliarity: pd.Series | None = None) -> pd.DataFrame | None:
     """Return probabilities (columns: our classes) in the classes of a test set, or None if they do not fit.
 
-    2018's AKIEC is AK and SCC together; 2017 asks for melanoma and, of who has it, for keratosis (our BKL).
+    2018's AKIEC is AK and SCC together; 2017 asks for melanoma and, of who has it, for keratosis (our BKL). 2019's have
+    UNK where `unfamiliarity` is given: 1, and all others 0, of a picture where that is above 1.
     """
     if test.startswith("isic2017"):
         wanted: tuple[str, ...] = tuple(c for c in SUBMITTED_2017 if c in probabilities)
         return probabilities[list(wanted)] if "MEL" in wanted else None
     wanted = HAM_CLASSES
     if test.startswith("isic2019"):
-        wanted = (*CLASSES, UNKNOWN) if UNKNOWN in probabilities else CLASSES
+        wanted = CLASSES
+        if unfamiliarity is not None:
+            strange = unfamiliarity.to_numpy(float) > 1
+            probabilities = probabilities.mul(~strange, axis=0).assign(**{UNKNOWN: strange.astype(float)})
+            wanted = (*CLASSES, UNKNOWN)
     elif {"AK", "SCC"} <= set(probabilities):
         probabilities = probabilities.assign(**{AKIEC: probabilities["AK"] + probabilities["SCC"]})
     return probabilities[list(wanted)] if set(wanted) <= set(probabilities) else None

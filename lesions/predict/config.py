@@ -13,6 +13,7 @@ class Score(Section):
     recipe: Name
     family: Name
     set: Name
+    images: str
 
 
 class Ensemble(Section):

@@ -7,6 +7,7 @@ grain stand beside them: the sky over a pagoda is not what skin looks like (docs
 Whoever measures needs NumPy alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lesions.core.files import replacing
 
 VARIANCE = 0.99  # that the components make
 MOST = 128  # components
+LOOKED_AT = 5000  # training images
 NUMBERS = 400_000  # of the components, two bytes each: the file stays below a megabyte
 SHARE = 0.99  # of the validation part's pictures that are familiar
 OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]], np.float32).T / 3 / 255  # lightness, red-green, yellow-blue
@@ -84,9 +86,18 @@ def fit(features: np.ndarray, images: np.ndarray) -> Familiarity:
     )
 
 
-def threshold(distances: np.ndarray) -> float:
-    """Return the distance up to which a picture is familiar, from the validation part's distances (N,)."""
-    return float(np.quantile(distances, SHARE))
+def learnt(
+    features: Callable[[np.ndarray], np.ndarray], images: np.ndarray, rows: dict[str, np.ndarray]
+) -> tuple[Familiarity, float]:
+    """Fit to the training images and return, too, the distance up to which a picture is familiar: the validation part's
+    ninety-ninth percentile.
+
+    features: rows (n,) of `images`, uint8 N×H×W×3, -> (n, F). rows: those of train, of which 5,000 are looked at,
+    spread evenly, and val.
+    """
+    train, val = rows["train"][:: -(-len(rows["train"]) // LOOKED_AT)], rows["val"]
+    known = fit(features(train), images[train])
+    return known, float(np.quantile(known.distance(features(val), images[val]), SHARE))
 
 
 def load(path: Path) -> Familiarity:

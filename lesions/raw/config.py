@@ -49,6 +49,8 @@ class Own(Section):
     lesion: str | None = None  # images of one lesion, and of one patient, stay in one part
     patient: str | None = None
     split: str | None = None  # train, val or test
+    sex: str | None = None  # of whom it shows, by which an ensemble is scored apart; age: in years
+    age: str | None = None
     labels: dict[Label, Label] | None = None  # other names for the table's; a row that it does not name is left out
     masks: Archive | None = None  # of experts, a further test of the U-Nets
     licence: str = "that of its pictures"  # of what learns from it, in words, as the cards of exported models have them
@@ -57,7 +59,7 @@ class Own(Section):
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the columns that are read."""
-        return (self.image, self.label, *filter(None, (self.lesion, self.patient, self.split)))
+        return (self.image, self.label, *filter(None, (self.lesion, self.patient, self.split, self.sex, self.age)))
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ TRUTH_COLUMNS = ("image", *CLASSES, UNKNOWN)
 UNSCORED = ("ISIC_0035068",)  # of ISIC 2018 Task 3: the official scorer leaves it out
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
 MISSING = ("nan", "na", "n/a", "none", "null")  # how other programs write a blank
+SEXES = dict.fromkeys((*MISSING, "unknown"), "") | {"f": "female", "m": "male"}
 ROLES = {"train": "train training", "val": "val valid validation dev", "test": "test testing"}  # as tables write them
 CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")  # names of columns and files are made of it
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
@@ -183,6 +184,18 @@ def read_test(raw: Path, name: str, images: Iterable[str]) -> pd.DataFrame:
     with suppress(InputError):  # a column that only 2019's whole table has
         scored &= read_csv(truth, ("image", "score_weight"))["score_weight"].astype(float) > 0
     return table[scored].reset_index(drop=True)
+
+
+def read_people(path: Path, image: str, sex: str | None, age: str | None) -> pd.DataFrame:
+    """Read columns image, sex (a word in small letters) and age (years) of whom each image shows; blank where unknown.
+
+    image, sex, age: the columns of `path` that have them; None: it has no such column.
+    """
+    columns = (image, *filter(None, (sex, age)))
+    table = read_rows(path, tuple(dict.fromkeys(columns)))
+    found = {"sex": table[sex].str.lower().replace(SEXES) if sex else "", "age": table[age] if age else ""}
+    found["age"] = pd.to_numeric(pd.Series(found["age"], table.index), errors="coerce")
+    return pd.DataFrame({"image": table["image"].map(stem)} | found).drop_duplicates("image")
 
 
 def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:

@@ -137,6 +137,16 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
     return found + [classified(*block, chosen, count) for block in blocks]
 
 
+def amounts(names: list[str], chosen: Params) -> dict[str, float]:
+    """Return how much those of the stages `names` that train or predict have to do: steps × the images' area."""
+    found: dict[str, float] = {}
+    for work in works(chosen, sizes.images(chosen.data)):
+        stage = work.stage.partition(",")[0]  # a phase of it, else
+        for name in [stage] if stage in names else [one for one in names if one.startswith(f"{stage}@")]:
+            found[name] = found.get(name, 0.0) + work.steps * work.kind.size[0] * work.kind.size[1]
+    return found
+
+
 def resident() -> float:
     """Return the bytes that this process has had in memory at most; on Linux its parent's too, which are fewer."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)

@@ -22,11 +22,13 @@ from dvc.repo import Repo
 
 from lesions.cluster import engine, joining
 from lesions.cluster.head import Head, said
+from lesions.cluster.left import Left
 from lesions.cluster.plan import LOGS, log_of, plan, to_run
 from lesions.core import config
 from lesions.core.errors import InputError, at_least_one, run
 from lesions.core.resume import locked
 from lesions.core.workers import usable
+from lesions.tools import check, estimate
 
 
 def room(devices: list[str]) -> int:
@@ -35,6 +37,13 @@ def room(devices: list[str]) -> int:
     with suppress(InputError):
         threads, device = config.read("compute.threads", int), config.read("compute.device", str)
     return (len(devices) if device != "cpu" else 0) or max(1, usable() // threads)
+
+
+def left(names: list[str]) -> Left:
+    """Return what says how long those stages will still take; by their number alone where params.yaml is not ours."""
+    with suppress(InputError):
+        return Left(estimate.amounts(names, check.load()), estimate.START)
+    return Left({}, estimate.START)
 
 
 def elsewhere(args: argparse.Namespace, repo: Repo) -> AbstractContextManager[engine.Engine] | None:
@@ -69,7 +78,7 @@ def main() -> None:
                 others = elsewhere(args, repo)
                 away = stack.enter_context(others) if others else None
                 home = stack.enter_context(engine.local(repo, min(args.jobs or room(joining.gpus()), len(wanted))))
-                failed = Head(repo, wanted, home, away, whole).run(args.keep_going)
+                failed = Head(repo, wanted, home, away, whole, left(order)).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:

@@ -1,0 +1,20 @@
+"""How long a run will still take, by how much its stages have to do and how long those took that are done."""
+
+
+class Left:
+    """work: what each stage has to do, in any unit, beside starting and ending, which takes `start` seconds."""
+
+    def __init__(self, work: dict[str, float], start: float) -> None:
+        self.work, self.start, self.took = work, start, dict[str, float]()
+
+    def done(self, name: str, seconds: float) -> None:
+        self.took[name] = seconds
+
+    def seconds(self, names: list[str], workers: int) -> float | None:
+        """Return the seconds that `names` will take side by side; None before anything tells how fast work goes."""
+        rest, known = [self.work.get(name, 0.0) for name in names], sum(self.work.get(name, 0.0) for name in self.took)
+        if any(rest) and not known:
+            return None
+        spent = sum(max(0.0, seconds - self.start) for name, seconds in self.took.items() if self.work.get(name))
+        each = [self.start + one * spent / (known or 1) for one in rest]
+        return max([sum(each) / max(1, workers), *each], default=0.0)
