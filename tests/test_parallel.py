@@ -166,9 +166,10 @@ def test_after_a_failure_it_begins_nothing_unless_told_to_keep_going(project):
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds, a minute at most."""
+    """Until it holds; it must within a minute."""
     deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 

@@ -87,7 +87,10 @@ class Engine:
         if self.client.status != "running":
             raise InputError("the scheduler is lost; start it and run again to go on")
         self.again()
-        there = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        try:
+            there = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        except OSError:  # lost this moment: the next look says so, unless it is back
+            return
         self.refused &= set(there)
         for address in there:
             if address in self.refused or (self.run.key in there[address]["resources"] and address in self.workers):

@@ -99,7 +99,7 @@ class Head:
         """Return about how long what is not done will take with the workers of now."""
         names = [name for name in self.graph if name not in self.left.took and name not in self.failed]
         seconds = self.left.seconds(names, len((self.away or self.home).workers))
-        return "" if seconds is None else f", about {tqdm.format_interval(seconds)} left"
+        return "" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
 
     def look(self) -> None:
         if self.away and time.monotonic() - self.looked > LOOK_EVERY:
@@ -186,9 +186,8 @@ class Head:
             self.lost.append(name)
             return None
         if error is not None:
-            if not isinstance(error, RuntimeError):  # Dask's own, after several workers died of it, say
-                with plan.log_of(name).open("a", encoding="utf-8") as log:
-                    log.write(f"error: {error}\n")
+            with plan.log_of(name).open("a", encoding="utf-8") as log:
+                log.write(f"error: {error}\n")
             tell(f"{name}: failed")
             self.failed.append(name)
             return name

@@ -6,6 +6,7 @@ alone, which goes with it.
 
 import fcntl
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -85,7 +86,8 @@ def said_to(log: Path, stage: str, worker: Worker | None) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
+        with suppress(OSError):  # the disk is full
+            sys.stdout.flush()
         for number, old in enumerate(kept, 1):
             os.dup2(old, number)
             os.close(old)
@@ -204,15 +206,20 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
             if run.remote:
                 to_remote(stage)
         except (DvcException, OSError) as error:
-            print(f"error: {error}", flush=True)
-            raise RuntimeError(str(error)) from None
+            raise RuntimeError(f"{error}{if_full(folder)}") from None
         except Exception as error:  # not the user's: the log says where
-            traceback.print_exc(file=sys.stdout)
-            raise RuntimeError(repr(error)) from None
+            with suppress(OSError):
+                traceback.print_exc(file=sys.stdout)
+            raise RuntimeError(f"{error!r}{if_full(folder)}") from None
     return {
         "entry": to_lockfile(stage)[name], "files": read(small(stage), folder) if run.apart else {},
         "host": host, "machine": machine(), "gpu": gpu, "seconds": time.monotonic() - begun,
     }  # fmt: skip
+
+
+def if_full(folder: Path) -> str:
+    """Return words for an error where the disk of `folder` is full: the log that would say so lies there too."""
+    return f"; no space left on the disk of {folder}" if shutil.disk_usage(folder).free < 2**20 else ""
 
 
 def put(files: dict[str, bytes], stages: list[PipelineStage], folder: Path) -> None:
