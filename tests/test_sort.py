@@ -9,7 +9,7 @@ import pytest
 from lesions.core.errors import InputError
 from lesions.isic import names as isic
 from lesions.raw import tables
-from lesions.raw.config import Sort
+from lesions.raw.config import Official, Sort
 from lesions.raw.zips import PICTURES, members
 from stages import sort
 from tests.conftest import jpeg, write_zip
@@ -318,6 +318,14 @@ def test_another_encoding_is_named(raw, encoding):
     path.write_bytes(path.read_bytes().decode().replace("HAM_1", "é").encode(encoding))
     with pytest.raises(InputError, match="not a CSV in UTF-8"):
         sorted_all(raw)
+
+
+def test_sex_and_age_of_whom_images_show_are_kept_where_they_are_known(raw):
+    edit(raw / isic.METADATA_2019, lambda t: t.replace("ISIC_0000001,,,HAM_1_0,", "ISIC_0000001,55.0,,HAM_1_0,Female"))
+    edit(raw / isic.TRUTH_2020, lambda t: t.replace("patient_id", "sex,age_approx").replace("IP_1", "male,"))
+    sets, images = dict.fromkeys(isic.SETS, Official()), pd.Series(["ISIC_1000000", "ISIC_0000001", "ISIC_0000002"])
+    found = sort.people("merged", raw, images.rename("image"), sets, isic2020=True).fillna("").to_numpy().tolist()
+    assert found == [["ISIC_1000000", "male", ""], ["ISIC_0000001", "female", 55.0]]
 
 
 @pytest.mark.parametrize("value", ["nan", "1.0.0", "inf", "True"])

@@ -10,6 +10,8 @@ from lesions.core.config import Count, Name, Section
 from lesions.isic.names import Generated
 from lesions.training.config import Optimisation
 
+BY_AUROC = ("melanoma", "eighty")  # splits of studies C and E, which report the epoch of the highest AUROC
+
 
 class Recipe(Optimisation):
     """The settings of a classifier's training, and the parts of its split that are predicted."""
@@ -38,7 +40,7 @@ class Classifier(Recipe):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Return the names of the states that are kept: the best by each metric, and snapshots at ends of cycles."""
-        best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split == "melanoma")
+        best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split in BY_AUROC)
         cycles = self.snapshots * self.cycles * len(self.all_phases)
         return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
 

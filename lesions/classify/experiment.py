@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lesions.batches import augment, tta
 from lesions.batches.feed import Feed, normalised, unit
-from lesions.classify.config import Classifier
+from lesions.classify.config import BY_AUROC, Classifier
 from lesions.core import resume
 from lesions.core.errors import InputError
 from lesions.core.files import read_array, read_csv
@@ -80,7 +80,7 @@ class Experiment:
         self.rows = {role: np.flatnonzero(roles == role) for role in ("train", "val", "test")}
         self.labels = pd.Series(splits.labels(self.table, split).to_list() + [block.generated] * len(generated))
         self.targets = self.labels.map({c: i for i, c in enumerate(self.classes)}).to_numpy()
-        self.keep = (*CHECKPOINTS, "auroc") if split == "melanoma" else CHECKPOINTS  # study C keeps it too
+        self.keep = (*CHECKPOINTS, "auroc") if split in BY_AUROC else CHECKPOINTS
         self.train = np.concatenate([self.rows["train"], np.arange(len(self.table), len(self.feed))])
         self.scored = "test" if len(self.rows["test"]) else "val"  # ISIC 2017 is scored on its validation part
         for role in ("train", "val", self.scored):
@@ -123,9 +123,11 @@ class Experiment:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.rows["val"]
-        p = self.probabilities(model, rows)
-        scores = metrics.classification(self.targets[rows], p)
-        return scores | ({"auroc": metrics.auc(self.targets[rows] == 1, p[:, 1])} if "auroc" in self.keep else {})
+        p, truth = self.probabilities(model, rows), self.targets[rows]
+        scores = metrics.classification(truth, p)
+        classes = range(len(self.classes))[-1:] if len(self.classes) == 2 else range(len(self.classes))
+        areas = [metrics.auc(truth == c, p[:, c]) for c in classes]
+        return scores | ({"auroc": float(np.mean(areas))} if "auroc" in self.keep else {})
 
     def model(self) -> nn.Module:
         """Build the block's network with random weights, published weights and a new head, or another block's state."""

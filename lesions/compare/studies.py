@@ -152,14 +152,15 @@ def ensembles(runs: Runs, names: Blocks) -> tuple[Found, Rows]:
 
 
 def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
-    """Return study E's Table 3: the macro AUC of each model on each part; and what the models say of the test part.
+    """Return study E's Table 3: the macro AUC of each model on each part, at the epoch of the highest AUC in validation
+    as its author has it, and of the test part precision and recall; and what the models say of the test part.
 
     `added`: images of ISIC 2020 in the merged set. A model on ISIC 2019 alone compares with none of the paper's.
     """
     found, rows = {}, []
     reasons = {n: runs.reason(n) if block.set == "merged" and added else "merged" for n, block in blocks.items()}
     for split in SPLITS:
-        found = {name: runs.read("train", name, split=split).first() for name in blocks}
+        found = {name: runs.read("train", name, split=split).first("auroc") for name in blocks}
         areas = {name: float(measured.macro_auc(tested)[0]) for name, tested in found.items()}
         drawn = {name: measured.resampled_auc(tested) for name, tested in found.items()}
         for name, tested in found.items():
@@ -176,6 +177,10 @@ def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
             reason = next(filter(None, (reasons[name] for name in members)), "")
             scores = {f"{split} auc mean": mean, f"{split} auc sd": deviation}
             rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores, reason)
+    for name, tested in found.items():  # the test part's, read last
+        report = measured.base_model(tested, runs.confidence)
+        kept = {metric: report[f"macro {metric}"] for metric in ("precision", "recall")}
+        rows += scored("E", "Test part", name, len(tested.truth), kept)
     return found, rows
 
 
