@@ -30,8 +30,10 @@ from lesions.tools.estimate import amounts
 
 # settings, seconds of all stages, workers, stages with DVC alone
 SIZES: dict[str, tuple[str, float, tuple[int, ...], int]] = {
-    "small": ("smoke", 2, (2,), 3), "usual": ("full", 1200, (4, 16, 64), 40), "full": ("full", 4800, (1, 4, 16, 64), 80),
-}  # fmt: skip
+    "small": ("smoke", 2, (2,), 3),
+    "usual": ("full", 1200, (4, 16, 64), 40),
+    "full": ("full", 4800, (1, 4, 16, 64), 80),
+}
 SHORT = 0.01  # seconds of a stage that trains nothing
 
 

@@ -5,10 +5,12 @@
 Reads models/train/<block>/accuracy.pt of the blocks `without` and `with` that the pair in params.yaml names (of several
 runs the first one's), plots/train/<with>/history.csv and the set's table and images; writes
   plots/attention/<pair>/alpha.png      each block's α by epoch, first run
-  plots/attention/<pair>/grad_cam.png   validation images, Grad-CAM of the true class without and with ARL
+  plots/attention/<pair>/grad_cam.png   validation images, Grad-CAM of the true class without and with ARL, and what
+                                        either network says; those first of which one is right and the other wrong
 """
 
 import argparse
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 from lesions.batches.feed import Feed, normalised, unit
 from lesions.classify import gradcam
 from lesions.classify.config import Attention, classifier
+from lesions.classify.experiment import Predictor
 from lesions.core import config
 from lesions.core.errors import run
 from lesions.core.files import read_array, read_csv, replacing_folder
@@ -44,8 +47,25 @@ def alpha_figure(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def cam_figure(images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str]) -> Figure:
-    """Draw rows: the images uint8 n×H×W×3, then one network a row, its maps (0..1, n×H×W) laid over them."""
+def telling(right: np.ndarray, melanoma: np.ndarray) -> np.ndarray:
+    """Return SHOWN rows: those first of which one network alone is right, in turn the second and the first, then
+    others; melanomas before the rest.
+
+    right: bool (2, N), without and with ARL; melanoma: bool (N,).
+    """
+    kinds = [np.flatnonzero(right[one] & ~right[1 - one]) for one in (1, 0)]
+    kinds = [kind[np.argsort(~melanoma[kind], kind="stable")] for kind in kinds]
+    both = [row for pair in zip_longest(*kinds) for row in pair if row is not None]
+    others = np.flatnonzero(right[0] == right[1])
+    others = others[np.argsort(~melanoma[others], kind="stable")]
+    return np.array([*both, *others][:SHOWN], int)
+
+
+def cam_figure(
+    images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str], says: dict[str, list[str]]
+) -> Figure:
+    """Draw rows: the images uint8 n×H×W×3, then one network a row, its maps (0..1, n×H×W) laid over them; below each
+    what the network `says`."""
     figure = Figure(figsize=(2 * len(images), 2.1 * (1 + len(maps))), layout="constrained")
     for row, (name, heat) in enumerate([("image", None), *maps.items()]):
         for column, image in enumerate(images):
@@ -53,6 +73,7 @@ def cam_figure(images: np.ndarray, maps: dict[str, np.ndarray], labels: list[str
             axes.imshow(image)
             if heat is not None:
                 axes.imshow(heat[column], cmap="jet", alpha=0.45, vmin=0, vmax=1)
+                axes.set_xlabel(says[name][column], fontsize="x-small")
             axes.set(xticks=[], yticks=[])
             if row == 0:
                 axes.set_title(labels[column], fontsize="small")
@@ -73,24 +94,28 @@ def main() -> None:
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), f"stages.sort {block.set}")
     classes, labels = splits.classes(block.set, block.split, table["label"]), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
-    chosen = np.concatenate([rows[labels.iloc[rows] == c][: SHOWN // len(classes)] for c in reversed(classes)])
-    truth = torch.tensor([classes.index(label) for label in labels.iloc[chosen]], device=device)
-    pictures, maps = np.empty(0), {}
+    truth = np.array([classes.index(label) for label in labels.iloc[rows]])
+    pixels, models, p = read_array(Path(f"data/{block.images}.npy"), len(table)), {}, {}
+    feed = Feed([pixels], device)
     for name, of in blocks.items():
-        pixels = read_array(Path(f"data/{of.images}.npy"), len(table))
-        network = build.find(of.family, of.network)
         model = build.build(of.family, of.network, len(classes), pixels.shape[1:3], None, of.dropout)
-        checkpoints.load_into(model, Path(f"models/train/{name}/accuracy.pt"))
-        model.to(device).eval()
-        images = normalised(unit(Feed([pixels], device).batch(chosen)), network.mean, network.std)
-        maps[name] = gradcam.grad_cam(model, gradcam.target_layer(model), images, truth).cpu().numpy()
-        pictures = pixels[chosen]
+        checkpoints.load_into(model.to(device), Path(f"models/train/{name}/accuracy.pt"))
+        models[name], p[name] = model, Predictor(of, loop.switches(compute, device))(model, feed, rows)
+    chosen = telling(np.array([of.argmax(axis=1) == truth for of in p.values()]), truth == classes.index("MEL"))
+    maps, says = {}, {}
+    for name, of in blocks.items():
+        network = build.find(of.family, of.network)
+        images = normalised(unit(feed.batch(rows[chosen])), network.mean, network.std)
+        target = torch.from_numpy(truth[chosen]).to(device)
+        maps[name] = gradcam.grad_cam(models[name], gradcam.target_layer(models[name]), images, target).cpu().numpy()
+        says[name] = [f"{classes[row.argmax()]}, {row.max():.2f}" for row in p[name][chosen]]
     history = read_csv(Path(f"plots/train/{pair.with_}/history.csv"), ("epoch",), f"stages.train {pair.with_}")
     if "seed" in history:
         history = history[history["seed"] == history["seed"].iloc[0]]
     with replacing_folder(Path(f"plots/attention/{args.pair}")) as folder:
         alpha_figure(history).savefig(folder / "alpha.png", dpi=100)
-        cam_figure(pictures, maps, labels.iloc[chosen].to_list()).savefig(folder / "grad_cam.png", dpi=100)
+        figure = cam_figure(pixels[rows[chosen]], maps, labels.iloc[rows[chosen]].to_list(), says)
+        figure.savefig(folder / "grad_cam.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dvc.lock import make_lock
@@ -143,6 +144,21 @@ def test_only_what_changed_runs_and_a_new_stage_goes_where_a_serial_run_from_not
     (other / "dvc.lock").unlink()
     repro(other, "repro", command=[sys.executable, "-m", "dvc"])
     assert (project / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
+
+
+def test_a_machine_that_sleeps_goes_on_with_what_it_was_at(project, serial):
+    """Longer than Dask waits for a sign of life."""
+    short = ENVIRONMENT | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+    head = subprocess.Popen([*COMMAND, "--jobs", "2"], cwd=project, env=short, stdout=subprocess.PIPE, text=True)
+    wait_for((project / "times/a.begun").exists)
+    asleep = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+    for process in asleep:
+        process.suspend()
+    time.sleep(5)
+    for process in asleep:
+        process.resume()
+    said = head.communicate(timeout=60)[0]
+    assert head.returncode == 0 and said.count("middle@a: begun") == 1 and (project / "dvc.lock").read_bytes() == serial
 
 
 def test_a_failure_lets_the_others_finish_and_is_one_line(project, serial):

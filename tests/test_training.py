@@ -14,6 +14,7 @@ from lesions.core.errors import InputError
 from lesions.networks import build
 from lesions.training import checkpoints, freezing, loop
 from lesions.training.config import Compute
+from stages import attention
 
 COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 
@@ -167,6 +168,12 @@ def run(data, monkeypatch, **changes):
     trial = experiment.Experiment(one, one.split, COMPUTE, data)
     model, found = trial.fit("test")
     return trial, model, found, trial.predict(model, found.best)
+
+
+def test_pictures_that_tell_two_networks_apart_come_first_and_melanomas_before_the_rest():
+    right = np.array([[1, 1, 0, 0, 1, 0, 1, 0], [1, 0, 1, 1, 1, 0, 1, 0]], bool)
+    melanoma = np.array([0, 0, 0, 1, 0, 1, 0, 0], bool)
+    assert attention.telling(right, melanoma).tolist() == [3, 1, 2, 5, 0, 4]
 
 
 def test_a_dozen_images_are_learnt_by_heart(data, monkeypatch):

@@ -148,6 +148,7 @@ def here(repo: Repo) -> Run:
 def local(repo: Repo, jobs: int) -> Iterator[Engine]:
     """Yield worker processes that work in the repository itself; no port but on loopback, and that with TLS."""
     quiet = {f"distributed.{key}": value for key, value in QUIET.items()}
+    quiet["distributed.scheduler.worker-ttl"] = None  # a machine that slept has lost nobody
     with (
         dask.config.set(quiet),
         LocalCluster(
