@@ -35,6 +35,7 @@ from lesions.isic.names import SETS
 DATA, PUBLISHED, PLOTS, METRICS = map(Path, ("data", "published", "plots", "metrics"))
 KEYS = ["image", "lesion", "label"]
 NONE = pd.DataFrame(columns=KEYS)  # a set that is not there
+KERAS = ["loss", "accuracy"]  # its names of what training says
 STUDY_OF = {"melanoma": "C", "ham": "D", "eighty": "E"}  # by split
 
 
@@ -54,15 +55,16 @@ def lesions_of(tables: list[pd.DataFrame]) -> pd.Series:
 
 
 def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str, pd.DataFrame]]:
-    """Return, by study and run, the losses by epoch: epoch, train_loss, val_loss and seed."""
+    """Return, by study and run, epoch, train_loss, val_loss and seed; of study B the accuracies too."""
     files = [
-        (study, name, PLOTS / f"train/{name}/history.csv", f"stages.train {name}", "train_loss")
+        (study, name, PLOTS / f"train/{name}/history.csv", f"stages.train {name}", ["train_loss"])
         for study, of in blocks.items()
         for name in of
-    ] + [("B", name, PLOTS / f"base_model/{name}.csv", f"stages.base_model {name}", "loss") for name in base_models]
+    ] + [("B", name, PLOTS / f"base_model/{name}.csv", f"stages.base_model {name}", KERAS) for name in base_models]
     found: dict[str, dict[str, pd.DataFrame]] = {study: {} for study in ("A", "B", *blocks)}
-    for study, name, path, stage, loss in files:
-        table = read_csv(path, ["epoch", loss, "val_loss"], stage).rename(columns={loss: "train_loss"})
+    for study, name, path, stage, columns in files:
+        table = read_csv(path, ["epoch", *columns, "val_loss"], stage)
+        table = table.rename(columns={column: f"train_{column}" for column in KERAS})
         found[study][name] = table if "seed" in table else table.assign(seed=0)
     return found
 
@@ -92,7 +94,8 @@ def main() -> None:
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in trained}
     rows += studies.cross_validate(runs, folds, trained, len(images))
     rows += studies.segment(runs) + studies.unet34(runs) if chosen.unets else []
-    bases, of_b = studies.base_models(runs, chosen.base_models)
+    drawn = chosen.base_model.steps * chosen.base_model.batch
+    bases, of_b = studies.base_models(runs, chosen.base_models, curves["B"], drawn)
     seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)

@@ -30,6 +30,7 @@ FOLDS, EACH = 5, 4  # images of a class in a fold
 STANDARD = ("vgg16", "alexnet", "residual", "resnet101", "residual_shades")
 BALANCED = ("vgg16_balanced", "residual_balanced")
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.1, 1.9]})
+OF_KERAS = HISTORY.rename(columns={"train_loss": "loss"}).assign(accuracy=[0.2, 0.6], val_accuracy=0.5)
 SKILL = {"vgg16": 0.0, "alexnet": 0.25, "residual": 0.5, "resnet101": 0.75, "residual_shades": 1.0}  # known BMAs
 
 
@@ -135,7 +136,10 @@ def world(tmp_path, monkeypatch) -> Path:
     for name in (*STANDARD, *BALANCED):
         write(Path(f"plots/train/{name}/history.csv"), HISTORY)
     for name, part in (("base_64", 0.25), ("base_64_ak", 0.5)):
-        write(Path(f"plots/base_model/{name}.csv"), HISTORY.rename(columns={"train_loss": "loss"}))
+        write(
+            Path(f"plots/base_model/{name}.csv"),
+            OF_KERAS,
+        )
         right = skilled(test["label"], part)
         write(data / f"base_model/{name}.csv", predictions(test, test["label"], right, CLASSES, ["last"]))
     return tmp_path
@@ -296,6 +300,7 @@ def test_known_scores(undrawn):
     assert line(table, "Table 6.6", "unet", "jaccard")["ours"] == pytest.approx(0.65)
     assert line(table, "Table 6.6", "unet", "jaccard_thresholded")["ours"] == pytest.approx(0.4)
     assert line(table, "Figure 6.1", "base_64", "AK f1")["ours"] == 0.25
+    assert line(table, "Chapter 5", "base_64", "train accuracy")["ours"] == 0.6
     assert line(table, "Figure 6.1", "difference", "accuracy")["ours"] == 0.25
 
 
@@ -409,7 +414,7 @@ def test_some_folds_have_no_mean(undrawn):
 def test_losses_are_drawn_a_line_a_seed(tmp_path):
     """Two panels of a study; two seeds of training and validation in the first, from the first epoch to the last."""
     seeds = pd.concat([HISTORY.assign(seed=3), HISTORY.assign(seed=4, val_loss=[3.0, 2.5])])
-    figure = compare.figures.losses_figure("Study C", {"c_base": seeds, "c_b0": HISTORY.assign(seed=0)}, "")
+    figure = compare.figures.curves_figure("Study C", {"c_base": seeds, "c_b0": HISTORY.assign(seed=0)}, "")
     first, second = figure.axes
     assert [axis.get_title() for axis in (first, second)] == ["c_base", "c_b0"] and len(second.lines) == 2
     assert [list(drawn.get_ydata()) for drawn in first.lines] == [[2.0, 1.0], [2.1, 1.9], [2.0, 1.0], [3.0, 2.5]]
@@ -583,7 +588,12 @@ def test_errors_of_studies_c_to_e(five):
 def test_the_same_bytes_twice(world):
     run()
     first = {p: p.read_bytes() for folder in ("metrics", "plots/compare") for p in Path(folder).rglob("*.*")}
-    assert {p.name for p in first if p.parent.name == "compare"} >= {"losses_a.png", "losses_b.png", "roc.png"}
+    assert {p.name for p in first if p.parent.name == "compare"} >= {
+        "losses_a.png",
+        "losses_b.png",
+        "accuracies_b.png",
+        "roc.png",
+    }
     run()
     assert {p: p.read_bytes() for p in first} == first
 

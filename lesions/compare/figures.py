@@ -169,15 +169,15 @@ def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
     return figure
 
 
-def losses_figure(study: str, histories: dict[str, pd.DataFrame], kind: str) -> Figure:
-    """Draw the loss of each classifier in training and in validation by epoch, a line a seed."""
-    figure, axes = squares(len(histories), f"{study}: loss in training and in validation, by epoch", kind, 2.7)
+def curves_figure(study: str, histories: dict[str, pd.DataFrame], kind: str, what: str = "loss") -> Figure:
+    """Draw loss or accuracy of each classifier in training and in validation by epoch, a line a seed."""
+    figure, axes = squares(len(histories), f"{study}: {what} in training and in validation, by epoch", kind, 2.7)
     for axis, (name, history) in zip(axes, histories.items(), strict=True):
         for _, one in history.groupby("seed"):
-            axis.plot(one["epoch"], one["train_loss"], "o-", color=GREY, ms=3, lw=1, label="training")
-            axis.plot(one["epoch"], one["val_loss"], "o-", color=OURS, ms=3, lw=1, label="validation")
+            axis.plot(one["epoch"], one[f"train_{what}"], "o-", color=GREY, ms=3, lw=1, label="training")
+            axis.plot(one["epoch"], one[f"val_{what}"], "o-", color=OURS, ms=3, lw=1, label="validation")
         axis.set_title(name, fontsize=9)
-        highest = history[["train_loss", "val_loss"]].max(axis=None)
+        highest = history[[f"train_{what}", f"val_{what}"]].max(axis=None)
         axis.set(xlim=(0.5, history["epoch"].max() + 0.5), ylim=(0, 1.1 * highest))
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     legend(figure, axes[0])
@@ -253,10 +253,12 @@ def draw(
             "schedules": dumbbells(table, "E", parts, of_parts, kinds["E"]),
         }
         figures |= {
-            f"losses_{name.lower()}": losses_figure(f"Study {name}" if name in kinds else name, r, kinds.get(name, ""))
+            f"losses_{name.lower()}": curves_figure(f"Study {name}" if name in kinds else name, r, kinds.get(name, ""))
             for name, r in histories.items()
             if r
         }
+        if histories["B"]:
+            figures["accuracies_b"] = curves_figure("Study B", histories["B"], kinds["B"], "accuracy")
         if tested:
             figures |= {"confusion": confusion_figure(tested, kind), "roc": roc_figure(tested, kind)}
         for name, figure in figures.items():

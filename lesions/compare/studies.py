@@ -66,14 +66,18 @@ def segment(runs: Runs) -> Rows:
     return rows + scored("C", "Section 3.2", "unet", len(table), {"dice": scores["dice"]})
 
 
-def base_models(runs: Runs, names: Blocks) -> tuple[Found, Rows]:
-    """Return Chapter 5 and Figure 6.1 of study B."""
+def base_models(runs: Runs, names: Blocks, histories: dict[str, pd.DataFrame], images: int) -> tuple[Found, Rows]:
+    """Return Chapter 5 and Figure 6.1 of study B. histories: each run's accuracy by epoch, of `images` drawn ones."""
     found: Found = {}
     rows: Rows = []
     for name in names:
         found[name] = runs.read("base_model", name, CLASSES).first("last")
         n, scores = len(found[name].truth), measured.base_model(found[name], runs.confidence)
         guessed = measured.report(measured.shuffled(found[name].confusion()), CLASSES)
+        learnt = {
+            "train accuracy": (float(histories[name]["train_accuracy"].iloc[-1]),)
+        }  # as Keras sums it up over an epoch
+        rows += scored("B", "Chapter 5", name, images, learnt, runs.reason(name))
         rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]}, runs.reason(name))
         rows += scored("B", "Figure 6.1", name, n, scores, runs.reason(name))
         rows += scored("B", "Figure 6.1", f"{name} shuffled", n, {m: (float(v),) for m, v in guessed.items()})
