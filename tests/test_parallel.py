@@ -146,6 +146,12 @@ def test_only_what_changed_runs_and_a_new_stage_goes_where_a_serial_run_from_not
     assert (project / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
 
 
+def test_what_most_depends_on_is_most_urgent():
+    graph = {"short": set(), "long": set(), "after": {"short"}, "last": {"after", "long"}}
+    found = plan.urgency(graph, {"short": 1, "long": 4, "after": 5})
+    assert found == {"short": 6, "long": 4, "after": 5, "last": 0}
+
+
 def test_a_machine_that_sleeps_goes_on_with_what_it_was_at(project, serial):
     """Longer than Dask waits for a sign of life."""
     short = ENVIRONMENT | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}

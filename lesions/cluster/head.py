@@ -60,7 +60,9 @@ class Head:
         """Run the stages; return those that failed. Raises InputError if the scheduler is lost."""
         sorter: TopologicalSorter[str] = TopologicalSorter(self.graph)
         sorter.prepare()
-        place, ready = {name: number for number, name in enumerate(self.graph)}, list[str]()
+        urgent = plan.urgency(self.graph, self.left.work)
+        order = sorted(self.graph, key=urgent.__getitem__, reverse=True)  # else as dvc.yaml has them
+        place, ready = {name: number for number, name in enumerate(order)}, list[str]()
         plan.LOGS.mkdir(parents=True, exist_ok=True)
         for engine in set(self.engine.values()):
             engine.client.subscribe_topic(task.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))

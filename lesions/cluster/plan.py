@@ -31,6 +31,15 @@ def to_run(order: list[str], graph: Graph, changed: set[str]) -> Graph:
     return found
 
 
+def urgency(graph: Graph, work: dict[str, float]) -> dict[str, float]:
+    """Return how much the longest chain from each stage on has to do; `graph` has dependencies first."""
+    found = {name: work.get(name, 0.0) for name in graph}
+    for name in reversed(graph):
+        for before in graph[name] & graph.keys():
+            found[before] = max(found[before], work.get(before, 0.0) + found[name])
+    return found
+
+
 def log_of(name: str) -> Path:
     return LOGS / f"{name.replace('@', '-')}.log"
 
