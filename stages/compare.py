@@ -139,6 +139,7 @@ def main() -> None:
         figures.draw(
             drawn,
             table,
+            tables,
             trained | bases | {k: t for of in mine.values() for k, t in of.items()},
             curves,
             kinds,

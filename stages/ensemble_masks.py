@@ -6,6 +6,7 @@ Reads data/predictions/unet34/<fold>.{csv,npy} of the folds in params.yaml, data
 the last phase's size; writes
   data/predictions/unet34.csv   image, fold (0 …: the fold's own images; ensemble: the test part), jaccard, dice
   metrics/unet34.json           mean Jaccard, thresholded Jaccard and Dice of the ensemble
+  plots/unet34.png              its three best and its three worst masks: image, true mask, predicted mask
 """
 
 import argparse
@@ -16,11 +17,12 @@ import pandas as pd
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
-from lesions.core.files import read_array, read_csv, write_csv, write_json
+from lesions.core.files import read_array, read_csv, replacing, write_csv, write_json
+from lesions.core.images import masks_beside
 from lesions.isic import metrics
 from lesions.segment.config import Unet34
 
-PREDICTIONS = Path("data/predictions/unet34")
+PREDICTIONS, SHOWN = Path("data/predictions/unet34"), 3
 
 
 def main() -> None:
@@ -29,7 +31,9 @@ def main() -> None:
 
     table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort isic2018")
     test = np.flatnonzero(table["split"] == "test")
-    truth = read_array(Path(f"data/resized/isic2018/{setting.phases[-1].array}_masks.npy"), len(table))[test] > 0
+    arrays = Path("data/resized/isic2018", setting.phases[-1].array)
+    truth = read_array(arrays.with_name(f"{arrays.name}_masks.npy"), len(table))[test] > 0
+    images = read_array(arrays.with_suffix(".npy"), len(table))
     tables, total = [], np.zeros(truth.shape, np.uint32)
     for fold in setting.folds:
         path = PREDICTIONS / f"{fold}.npy"
@@ -45,6 +49,10 @@ def main() -> None:
     tables.append(table[["image"]].iloc[test].assign(fold="ensemble", jaccard=jaccards, dice=dices))
     write_csv(PREDICTIONS.with_suffix(".csv"), pd.concat(tables)[["image", "fold", "jaccard", "dice"]])
     means = {"jaccard": jaccards, "jaccard_thresholded": metrics.thresholded(jaccards), "dice": dices}
+    order = np.argsort(-jaccards, kind="stable")
+    shown = dict.fromkeys([*order[:SHOWN], *order[-SHOWN:]])  # once, where there are few
+    with replacing(Path("plots/unet34.png")) as part:
+        masks_beside((images[test[row]], truth[row], guess[row]) for row in shown).save(part, "PNG")
     write_json(Path("metrics/unet34.json"), {name: round(float(values.mean()), 6) for name, values in means.items()})
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lesions.batches import augment
 from lesions.core import config, errors, resume
 from lesions.core.files import read_csv, replacing_folder, write_csv, write_json
+from lesions.core.images import masks_beside
 from lesions.segment import unet
 from lesions.segment.config import Segment
 from lesions.segment.pairs import Pairs, summary
@@ -29,15 +29,6 @@ from lesions.training.config import Compute
 
 SORTED, RESIZED, MODELS = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018"), Path("models/segment")
 CHECKPOINTS = ("loss", "jaccard")
-
-
-def figure(image: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> Image.Image:
-    """Draw image, true mask, predicted mask side by side, white gaps between; at least 240 pixels high."""
-    panels = [image, *(np.repeat(255 * mask[..., None], 3, axis=-1).astype(np.uint8) for mask in (truth, guess))]
-    gap = np.full((image.shape[0], max(2, image.shape[0] // 40), 3), 255, np.uint8)
-    strip = Image.fromarray(np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
-    scale = max(1, 240 // strip.height)
-    return strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)
 
 
 def examples(jaccards: np.ndarray) -> dict[str, int]:
@@ -84,7 +75,8 @@ def main() -> None:
         for name, row in examples(jaccards).items():  # of that checkpoint too
             index = rows["test"][row : row + 1]
             guess = unet.probabilities(model, pairs.images.batch(index), compute)[0].cpu().numpy() > 0.5
-            figure(pairs.pixels[index[0]], pairs.truth[index[0]], guess).save(folder / f"{name}.png")
+            picture = masks_beside([(pairs.pixels[index[0]], pairs.truth[index[0]] > 0, guess)])
+            picture.save(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

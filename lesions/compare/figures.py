@@ -184,6 +184,17 @@ def curves_figure(study: str, histories: dict[str, pd.DataFrame], kind: str, wha
     return figure
 
 
+def classes_figure(tables: dict[str, pd.DataFrame], kind: str) -> Figure:
+    """Draw how many images of each class a set has (studies A, Table 5.1, and E, Figure 3)."""
+    figure, axes = squares(len(tables), "Images of each class", kind, 3.2)
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        counts = table["label"].value_counts().sort_values()
+        axis.bar_label(axis.barh(counts.index, counts, color=OURS), fmt="{:,.0f}", padding=2, fontsize=8)
+        axis.set_title(f"{name}: {counts.sum():,}", fontsize=9)
+        axis.set(xlim=(0, 1.25 * counts.max()), xticks=[])
+    return figure
+
+
 def leaderboard_figure(table: pd.DataFrame, kind: str) -> Figure:
     """Draw both challenges: the ten best, the paper's numbers, and ours with intervals."""
     figure, axes = sheet(12, 7, "Leaderboards, and the numbers that cannot stand in them", kind, 1, 2)
@@ -226,11 +237,11 @@ def reports_figure(table: pd.DataFrame, kind: str) -> Figure:
 
 
 def draw(
-    folder: Path, table: pd.DataFrame, tested: dict[str, Tested], histories: dict[str, dict[str, pd.DataFrame]],
-    kinds: dict[str, str], confidence: float,
+    folder: Path, table: pd.DataFrame, tables: dict[str, pd.DataFrame], tested: dict[str, Tested],
+    histories: dict[str, dict[str, pd.DataFrame]], kinds: dict[str, str], confidence: float,
 ) -> None:  # fmt: skip
-    """Draw every picture into `folder`. `tested`: of studies A and B and of sets of one's own; `histories`: study or
-    set -> run -> losses by epoch."""
+    """Draw every picture into `folder`. `tables`: the sorted sets; `tested`: of studies A and B and of one's own sets;
+    `histories`: study or set -> run -> losses by epoch."""
     level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
     standard, balanced = (
         [(f"Table 6.{n}", score.lower(), score) for score in ("loss", "accuracy", "BMA")] for n in (1, 2)
@@ -244,6 +255,7 @@ def draw(
     with style.context(STYLE, after_reset=True):
         figures = {
             "scorecard": counts_figure(table, kind),
+            "classes": classes_figure(tables, kind),
             "standard": dumbbells(table, "A", standard, of_standard, kind),
             "balanced": dumbbells(table, "A", balanced, of_balanced, kind),
             "cross_validation": folds_figure(table, kind),
