@@ -1,12 +1,12 @@
-"""Compare: every published number of the five studies, and the leaderboards, beside ours; reads predictions alone.
+"""Compare: every published number of the five studies, and the leaderboards, beside ours.
 
     python -m stages.compare
 
 Reads published/*.csv, data/sorted/*.csv, data/chosen.json (how params.yaml trains) and, by the names there,
 data/predictions/train/<name>.csv (split melanoma is study C's, ham … study D's, eighty study E's, the rest study A's;
 sets of one's own have tables of their own), cross_validate/<name>-<fold>.csv (fold 0 is the train run),
-base_model/<name>.csv, segment.csv and unet34.csv, for one picture plots/train/<name>/history.csv and
-plots/base_model/<name>.csv; writes
+base_model/<name>.csv, segment.csv and unet34.csv, what training said by epoch (plots/train/<name>/history.csv,
+plots/base_model/<name>.csv), and for ensembles data/sorted/people/<set>.csv; writes
   metrics/compare.csv        the scorecard, one line a number: study, table, row, run, metric, published, ours,
                              difference, low, high, n; inside (is the published number in our interval?); comparable
                              (yes, why not, or not run); note. After what was published comes what is ours alone
@@ -15,7 +15,7 @@ plots/base_model/<name>.csv; writes
   metrics/scorecard.html     the same as one page that needs nothing else
   metrics/leaderboards.csv   our scores on official test sets, and their places among the entries that we know
   metrics/significance.csv   tests between classifiers, and of study C's choices over seeds
-  plots/compare/*.png        the same as pictures, with losses by epoch, confusion matrices and ROC curves
+  plots/compare/*.png        the same as pictures, with classes, losses by epoch, confusion matrices and ROC curves
 """
 
 import argparse
@@ -94,8 +94,8 @@ def main() -> None:
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in trained}
     rows += studies.cross_validate(runs, folds, trained, len(images))
     rows += studies.segment(runs) + studies.unet34(runs) if chosen.unets else []
-    drawn = chosen.base_model.steps * chosen.base_model.batch
-    bases, of_b = studies.base_models(runs, chosen.base_models, curves["B"], drawn)
+    an_epoch = chosen.base_model.steps * chosen.base_model.batch  # images
+    bases, of_b = studies.base_models(runs, chosen.base_models, curves["B"], an_epoch)
     seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)

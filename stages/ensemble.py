@@ -46,8 +46,11 @@ def main() -> None:
     parser.add_argument("name", help="a block of params.yaml: ensembles")
     name = parser.parse_args().name
     members = config.read(f"ensembles.{name}", Ensemble).members
-    said = {member: read_csv(PREDICTIONS / f"tests/{member}.csv", KEYS, "stages.score") for member in members}
-    everything = ensembles.mean(said, KEYS)
+    said = {
+        member: read_csv(PREDICTIONS / f"tests/{member}.csv", [*KEYS, "unfamiliarity"], "stages.score")
+        for member in members
+    }
+    everything = ensembles.mean(said, KEYS).round({"unfamiliarity": 6})
     own = everything["set"].isin(["val", "test"])
     mean = everything[own].rename(columns={"set": "split"})
     names = ensembles.columns(mean)

@@ -90,7 +90,7 @@ def main() -> None:
             p = predictor(model, feed, everything, block.tta)
             rows = rows.assign(set=test, seen=rows["image"].map(canonical).isin(learnt), unfamiliarity=np.nan)
             if test == official.HAS_UNKNOWN:
-                rows["unfamiliarity"] = known.distance(features_of(feed)(everything), pixels) / limit
+                rows["unfamiliarity"] = (known.distance(features_of(feed)(everything), pixels) / limit).round(6)
             found.append(rows[KEYS].join(pd.DataFrame(p, columns=names)))
             terms = official.in_terms(test, pd.DataFrame(p, columns=classes), rows["unfamiliarity"])
             write_csv(submissions / f"{test}.csv", official.submission(test, rows["image"], terms))

@@ -215,8 +215,10 @@ def people(name: str, raw: Path, images: pd.Series, sets: Sets, isic2020: bool) 
         found.append(tables.read_people(raw / isic.METADATA_2019, "image", "sex", "age_approx"))
     if name == "merged" and isic2020:
         found.append(tables.read_people(raw / isic.TRUTH_2020, "image_name", "sex", "age_approx"))
-    known = pd.concat([of for of in found if len(of)] or found).replace("", np.nan)
-    return known.set_index("image").reindex(images).dropna(how="all").reset_index()
+    key = (lambda image: image) if isinstance(own, Own) else isic.canonical
+    known = pd.concat([of for of in found if len(of)] or found)
+    known = known.assign(image=known["image"].map(key)).drop_duplicates("image").set_index("image")
+    return known.reindex(images.map(key)).set_axis(images).rename_axis("image").dropna(how="all").reset_index()
 
 
 def count(name: str, table: pd.DataFrame) -> pd.DataFrame:

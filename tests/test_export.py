@@ -22,6 +22,7 @@ from lesions.export.unet_graph import Unet
 from lesions.isic.names import CLASSES
 from lesions.networks import build
 from lesions.predict import familiarity
+from lesions.predict.features import features
 from lesions.raw.config import Official, Own
 from lesions.segment import unet
 from lesions.tools import release
@@ -149,6 +150,9 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
         np.concatenate([learnt, drawn(200, size, seed=1)]),
         {"train": np.arange(400), "val": np.arange(400, 600)},
     )
+    backwards = np.arange(599, 200, -1)
+    watched = features(of.model, lambda index: graph.outputs(of, images, index), backwards)
+    np.testing.assert_allclose(watched, graph.outputs(of, images, backwards)[1], rtol=1e-5, atol=1e-6)
     known, edge = familiarity.learnt(lambda index: graph.outputs(of, images, index)[1], images, rows)
     known.save(tmp_path / "familiarity.npz")
     again = tmp_path / "again.npz"
@@ -162,9 +166,9 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
     others = np.concatenate([noise, *flat])
     assert (distance(loaded, others) > edge).all()
     assert (distance(loaded, drawn(200, size, seed=2)) > edge).mean() < 0.05
-    features = graph.outputs(of, others)[1]
+    found = graph.outputs(of, others)[1]
     with np.load(again) as file:  # serving computes the same without lesions/
-        np.testing.assert_allclose(models.distances(features, others, dict(file)), loaded.distance(features, others))
+        np.testing.assert_allclose(models.distances(found, others, dict(file)), loaded.distance(found, others))
 
 
 @pytest.mark.parametrize("count", [512, 4096])

@@ -94,6 +94,16 @@ def test_ham_is_fetched_sorted_and_resized_zipped_unpacked_and_nested(shape, tmp
     assert pixels.shape == (140, 8, 8, 3) and len(np.unique(pixels.reshape(140, -1), axis=0)) == 140
 
 
+@pytest.mark.filterwarnings("error")
+def test_who_pictures_show_may_be_unsaid_and_words_for_ages_are_told(tmp_path, capsys):
+    raw = laid(tmp_path, ["image,label,who,years", "p0.jpg,a,F,70", "p1.jpg,b,0,80+", "p2.jpg,a,,NA"])
+    images = pd.Series(["p0", "p1", "p2"], name="image")
+    found = sort.people("mine", raw, images, {"mine": own(sex="who", age="years")}, False)
+    assert found.fillna("").to_numpy().tolist() == [["p0", "female", 70.0], ["p1", "0", ""]]
+    assert "1 of years are no numbers of years and left out, '80+' the first" in capsys.readouterr().err
+    assert sort.people("mine", raw, images, {"mine": own()}, False).empty
+
+
 def test_a_folder_that_lies_deeper_is_named_before_anything_is_fetched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ham(tmp_path / "downloads/ham", "unpacked")

@@ -125,4 +125,4 @@ def test_wrong_settings_are_one_line(slurm, project, settings):
         settings.write_text(yaml.safe_dump(chosen | wrong))
         assert said in repro(project, "--slurm", str(settings), rc=1, **more)
     settings.write_text(yaml.safe_dump(chosen))
-    assert "sbatch: not found" in repro(project, "--slurm", str(settings), rc=1, PATH="/nowhere", **more)
+    assert "sbatch: no answer" in repro(project, "--slurm", str(settings), rc=1, PATH="/nowhere", **more)

@@ -35,6 +35,7 @@ QUIET = {  # Dask looks after tasks of milliseconds; ours take seconds to days, 
     "admin.system-monitor.interval": "10s", "scheduler.work-stealing": False,
 }  # fmt: skip
 NAME = "lesions"  # of a head among a scheduler's clients
+SLURM_WAIT = 60  # seconds for sbatch to say whether it would take a job
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CERTIFICATES = Path(".certificates")
 FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
@@ -229,9 +230,9 @@ def slurm(settings: Path, repo: Repo, mix: bool) -> Iterator[Engine]:
 def submittable(job: str, settings: Path) -> None:
     """Raise InputError for a job that Slurm would not take, in its own words: dask-jobqueue would try for ever."""
     try:
-        tried = subprocess.run(["sbatch", "--test-only"], input=job, capture_output=True, text=True)
-    except OSError:
-        raise InputError("sbatch: not found; say this on a machine that has Slurm's commands") from None
+        tried = subprocess.run(["sbatch", "--test-only"], input=job, capture_output=True, text=True, timeout=SLURM_WAIT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"sbatch: no answer ({error}); say this on a machine whose Slurm works") from None
     if tried.returncode:
         raise InputError(f"{settings}: Slurm does not take such a job: {' '.join(tried.stderr.split())[-300:]}")
 

@@ -99,7 +99,11 @@ class Head:
 
     def time_left(self) -> str:
         """Return about how long what is not done will take with the workers of now."""
-        names = [name for name in self.graph if name not in self.left.took and name not in self.failed]
+        never = set(self.failed)  # and what depends on them
+        for name, before in self.graph.items():
+            if before & never:
+                never.add(name)
+        names = [name for name in self.graph if name not in self.left.took and name not in never]
         seconds = self.left.seconds(names, len((self.away or self.home).workers))
         return "" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
 

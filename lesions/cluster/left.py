@@ -12,9 +12,12 @@ class Left:
 
     def seconds(self, names: list[str], workers: int) -> float | None:
         """Return the seconds that `names` will take side by side; None before anything tells how fast work goes."""
-        rest, known = [self.work.get(name, 0.0) for name in names], sum(self.work.get(name, 0.0) for name in self.took)
+        rest = [self.work.get(name, 0.0) for name in names]
+        ran = [
+            name for name, seconds in self.took.items() if self.work.get(name) and seconds > self.start
+        ]  # not cached
+        known, spent = sum(self.work[name] for name in ran), sum(self.took[name] - self.start for name in ran)
         if any(rest) and not known:
             return None
-        spent = sum(max(0.0, seconds - self.start) for name, seconds in self.took.items() if self.work.get(name))
         each = [self.start + one * spent / (known or 1) for one in rest]
         return max([sum(each) / max(1, workers), *each], default=0.0)

@@ -219,7 +219,10 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
 
 def if_full(folder: Path) -> str:
     """Return words for an error where the disk of `folder` is full: the log that would say so lies there too."""
-    return f"; no space left on the disk of {folder}" if shutil.disk_usage(folder).free < 2**20 else ""
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < 2**20:
+            return f"; no space left on the disk of {folder}"
+    return ""
 
 
 def put(files: dict[str, bytes], stages: list[PipelineStage], folder: Path) -> None:

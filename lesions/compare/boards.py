@@ -13,6 +13,7 @@ from lesions.compare import intervals
 from lesions.compare.measured import Scores, segmentation
 from lesions.core.files import read_csv
 from lesions.isic import official
+from lesions.isic.names import UNKNOWN
 
 # Test set -> its leaderboard, and how many images it has.
 BOARDS = {
@@ -53,15 +54,14 @@ def classified(test: str, rows: pd.DataFrame, confidence: float) -> Scores:
     """Return the official scores of one model's predictions on one test set, bootstrapped by image."""
     p = rows.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
     drawn = np.concatenate(list(intervals.draws(len(rows), intervals.RESAMPLES))).T
-    found = {}
-    kinds = [None, rows["unfamiliarity"]] if test == official.HAS_UNKNOWN else [None]
-    for unfamiliarity in kinds:
-        terms = official.in_terms(test, p, unfamiliarity)
+    found, kinds = {}, {"": official.in_terms(test, p)}
+    if test == official.HAS_UNKNOWN:
+        kinds = {WITHOUT_UNKNOWN: kinds[""], "": official.in_terms(test, p, rows["unfamiliarity"])}
+    for name, terms in kinds.items():
         assert terms is not None  # stages.score writes no other
         resampled = official.scores(test, rows["label"], terms, drawn)
         for metric, value in official.scores(test, rows["label"], terms).items():
-            name = WITHOUT_UNKNOWN if kinds[1:] and unfamiliarity is None else metric
-            found[name] = intervals.around(value[0], resampled[metric], confidence)
+            found[name or metric] = intervals.around(value[0], resampled[metric], confidence)
     return found
 
 
@@ -100,7 +100,8 @@ def table(
         for metric, ours in scores.items():
             place = places(board, challenge, metric, ours)
             compares = why_not(test, metric, rows, sample) or "yes"
-            lines.append([challenge, test, metric, model, *ours, len(rows), *place, compares])
+            n = int((rows["label"] != UNKNOWN).sum()) if metric == WITHOUT_UNKNOWN else len(rows)
+            lines.append([challenge, test, metric, model, *ours, n, *place, compares])
     known = {found[1] for found in lines}
     blank = [None] * (len(COLUMNS) - 3)
     lines += [[name, test, "", *blank[:-1], NOT_RUN] for test, (name, _) in BOARDS.items() if test not in known]

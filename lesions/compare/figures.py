@@ -241,7 +241,7 @@ def draw(
     histories: dict[str, dict[str, pd.DataFrame]], kinds: dict[str, str], confidence: float,
 ) -> None:  # fmt: skip
     """Draw every picture into `folder`. `tables`: the sorted sets; `tested`: of studies A and B and of one's own sets;
-    `histories`: study or set -> run -> losses by epoch."""
+    `histories`: study or set -> run -> losses (study B: accuracies too) by epoch."""
     level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
     standard, balanced = (
         [(f"Table 6.{n}", score.lower(), score) for score in ("loss", "accuracy", "BMA")] for n in (1, 2)
@@ -255,7 +255,6 @@ def draw(
     with style.context(STYLE, after_reset=True):
         figures = {
             "scorecard": counts_figure(table, kind),
-            "classes": classes_figure(tables, kind),
             "standard": dumbbells(table, "A", standard, of_standard, kind),
             "balanced": dumbbells(table, "A", balanced, of_balanced, kind),
             "cross_validation": folds_figure(table, kind),
@@ -269,6 +268,8 @@ def draw(
             for name, r in histories.items()
             if r
         }
+        if tables:
+            figures["classes"] = classes_figure(tables, kind)
         if histories["B"]:
             figures["accuracies_b"] = curves_figure("Study B", histories["B"], kinds["B"], "accuracy")
         if tested:

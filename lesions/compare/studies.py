@@ -161,7 +161,7 @@ def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
 
     `added`: images of ISIC 2020 in the merged set. A model on ISIC 2019 alone compares with none of the paper's.
     """
-    found, rows = {}, []
+    found, rows = dict[str, Tested](), list[dict[str, Any]]()
     reasons = {n: runs.reason(n) if block.set == "merged" and added else "merged" for n, block in blocks.items()}
     for split in SPLITS:
         found = {name: runs.read("train", name, split=split).first("auroc") for name in blocks}
@@ -181,11 +181,11 @@ def schedules(runs: Runs, blocks: Blocks, added: int) -> tuple[Found, Rows]:
             reason = next(filter(None, (reasons[name] for name in members)), "")
             scores = {f"{split} auc mean": mean, f"{split} auc sd": deviation}
             rows += scored("E", "Table 3", group, len(found[members[0]].truth), scores, reason)
-    for name, tested in found.items():  # the test part's, read last
-        report = measured.base_model(tested, runs.confidence)
-        kept = {metric: report[f"macro {metric}"] for metric in ("precision", "recall")}
-        rows += scored("E", "Test part", name, len(tested.truth), kept)
-    return found, rows
+        for name, tested in found.items() if split == "test" else ():
+            report = measured.base_model(tested, runs.confidence)
+            kept = {metric: report[f"macro {metric}"] for metric in ("precision", "recall")}
+            rows += scored("E", "Test part", name, len(tested.truth), kept)
+    return found, rows  # of the test part, the last of SPLITS
 
 
 def own(runs: Runs, name: str, blocks: Blocks, folds: Blocks, images: int) -> tuple[Found, Rows]:
@@ -224,7 +224,8 @@ def groups(lesions: np.ndarray, images: np.ndarray, people: pd.DataFrame, of_isi
     """Return bool (N,) by name: images of a sex and an age, as `people` (index: image) has them; if of_isic, those of a
     source too (the letters that begin a lesion's id: HAM, BCN, MSK …)."""
     known = people.reindex(images)
-    found = {sex: (known["sex"] == sex).to_numpy() for sex in sorted(set(known["sex"].dropna()) - {""})}
+    sexes = known["sex"].astype(str).where(known["sex"].notna(), "")  # numbers, where a table has codes
+    found = {sex: (sexes == sex).to_numpy() for sex in sorted(set(sexes) - {""})}
     ages = pd.to_numeric(known["age"], errors="coerce").to_numpy()
     for low, high in zip((0, *AGES), (*AGES, np.inf), strict=True):
         found[f"age {low} to {high - 1:g}" if high < np.inf else f"age {low} and over"] = (low <= ages) & (ages < high)
@@ -245,8 +246,10 @@ def calibrated(runs: Runs, ensembles: Iterable[str], people: pd.DataFrame, of_is
         area = float(measured.macro_auc(shown)[0])
         found["auc"] = intervals.around(area, measured.resampled_auc(shown), runs.confidence)
         rows += scored("ours", "Ensembles", name, len(balanced.truth), found)
+        classes = len(np.unique(balanced.truth))
         for group, chosen in groups(balanced.lesions, balanced.images, people, of_isic).items():
             part = measured.part(balanced, chosen)
-            score = measured.classification(part, runs.confidence)["bma"]
-            rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {group}": score})
+            score, there = measured.classification(part, runs.confidence)["bma"], len(np.unique(part.truth))
+            lacking = f", {there} of {classes} classes" * (there < classes)
+            rows += scored("ours", "Ensembles", name, len(part.truth), {f"bma {group}{lacking}": score})
     return rows

@@ -187,15 +187,24 @@ def read_test(raw: Path, name: str, images: Iterable[str]) -> pd.DataFrame:
 
 
 def read_people(path: Path, image: str, sex: str | None, age: str | None) -> pd.DataFrame:
-    """Read columns image, sex (a word in small letters) and age (years) of whom each image shows; blank where unknown.
+    """Read columns image, sex (a word in small letters) and age (years) of whom each image shows; NaN where unknown.
 
-    image, sex, age: the columns of `path` that have them; None: it has no such column.
+    image, sex, age: columns of `path`; sex and age may be missing. An age that is no number is told on stderr.
     """
-    columns = (image, *filter(None, (sex, age)))
-    table = read_rows(path, tuple(dict.fromkeys(columns)))
-    found = {"sex": table[sex].str.lower().replace(SEXES) if sex else "", "age": table[age] if age else ""}
-    found["age"] = pd.to_numeric(pd.Series(found["age"], table.index), errors="coerce")
-    return pd.DataFrame({"image": table["image"].map(stem)} | found).drop_duplicates("image")
+    there = [column for column in (sex, age) if column in lines_of(path, (image,))[0][1]]
+    table = read_rows(path, tuple(dict.fromkeys((image, *there))))
+    blank = pd.Series("", table.index)
+    sexes = table[sex].str.lower().replace(SEXES) if sex in there else blank
+    said = table[age].where(~table[age].str.lower().isin(MISSING), "") if age in there else blank
+    ages = pd.to_numeric(said, errors="coerce")
+    unread = said[ages.isna() & (said != "")]
+    if len(unread):
+        first = unread.iloc[0]
+        print(
+            f"{path}: {len(unread)} of {age} are no numbers of years and left out, {first!r} the first", file=sys.stderr
+        )
+    found = pd.DataFrame({"image": table["image"].map(stem), "sex": sexes.where(sexes != ""), "age": ages})
+    return found.drop_duplicates("image")
 
 
 def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:
