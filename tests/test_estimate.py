@@ -71,7 +71,7 @@ def test_phases_seeds_and_oversampling_by_hand():
 def test_views_at_test_time_and_folds_by_hand():
     """Study E predicts all its parts under eight views; a fold is one run, and keeps no state."""
     found = steps("train@e_m0", {"classifiers": {"e_m0": {"epochs": 4, "epoch_images": 0}}})
-    assert found == pytest.approx(4 * 960 + PREDICTED * (4 * 120 + 8 * 3 * 1200))
+    assert found == pytest.approx(4 * 960 + PREDICTED * (4 * 120 + 8 * 4 * 1200))
     seven = {"epochs": 7, "epoch_images": 0, "sampler": "uniform"}
     fold = work("cross_validate@residual-1", {"classifiers": {"residual": seven}})
     assert fold.steps == pytest.approx(7 * 700 + PREDICTED * (7 * 100 + 3 * 300)) and fold.states == 0
@@ -88,6 +88,15 @@ def test_unets_by_hand():
     assert (small.kind.size, large.kind.size) == ((32, 32), (64, 64)) and (small.states, large.states) == (0, 1)
     assert small.steps == pytest.approx(2 * 160 + 40 + PREDICTED * 2 * 80)
     assert large.steps == pytest.approx(3 * 160 + 40 + PREDICTED * 3 * 80)
+
+
+def test_amounts_are_of_all_phases_and_a_unet_has_more_to_do():
+    names = ["segment@isic2018", "unet34@0", "unet34@1", "train@alexnet", "check"]
+    found, planned = estimate.amounts(names, chosen({})), estimate.works(chosen({}), COUNT)
+    assert set(found) == set(names) - {"check"} and found["unet34@0"] == found["unet34@1"]
+    areas = {one.stage: one.steps * one.kind.size[0] * one.kind.size[1] for one in planned}
+    ratio = found["segment@isic2018"] / found["train@alexnet"]
+    assert ratio == pytest.approx(estimate.AS_MUCH * areas["segment"] / areas["train@alexnet"], rel=0.5)
 
 
 def test_the_report_by_hand():

@@ -49,6 +49,7 @@ PREDICTED = 1 / 3  # of a step's time
 START = 5.0  # seconds of a stage's imports
 PICTURES = 0.03  # seconds that resize, color_correct and masked take for a photograph, on one core
 WEIGHTS = 0.1e9  # bytes of a network's published weights
+AS_MUCH = 5  # a U-Net's time for a pixel over a classifier's: the two of settings/real.yaml, on two kinds of CPU
 STEPS = 4  # of a measurement, of which the median counts
 PIXELS = 2**18  # of a measured batch on a CPU: 4 images of 256×256
 size = partial(tqdm.format_sizeof, suffix="B")
@@ -138,12 +139,14 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
 
 
 def amounts(names: list[str], chosen: Params) -> dict[str, float]:
-    """Return how much those of the stages `names` that train or predict have to do: steps × the images' area."""
+    """Return how much those of the stages `names` that train or predict have to do: steps × the images' area, of a
+    U-Net AS_MUCH as often, whatever its encoder."""
     found: dict[str, float] = {}
     for work in works(chosen, sizes.images(chosen.data)):
         stage = work.stage.partition(",")[0]  # a phase of it, else
         for name in [stage] if stage in names else [one for one in names if one.startswith(f"{stage}@")]:
-            found[name] = found.get(name, 0.0) + work.steps * work.kind.size[0] * work.kind.size[1]
+            amount = work.steps * work.kind.size[0] * work.kind.size[1] * (AS_MUCH if work.kind.of == "unet" else 1)
+            found[name] = found.get(name, 0.0) + amount
     return found
 
 
