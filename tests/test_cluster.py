@@ -19,6 +19,7 @@ import yaml
 from lesions.cluster import joining
 from lesions.core.errors import InputError
 from lesions.tools import certificates
+from tests.conftest import hear_sigint
 from tests.test_parallel import (
     BAD,
     COMMAND,
@@ -109,8 +110,9 @@ def begun(said: str) -> set[str]:
 def popen(folder: Path, *options: str, **more: str) -> subprocess.Popen:
     environment = ENVIRONMENT | more
     return subprocess.Popen(
-        [*COMMAND, *options], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [*COMMAND, *options], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=hear_sigint,
+    )  # fmt: skip
 
 
 def test_without_a_shared_file_system_to_the_same_lock(remote, cluster, serial):

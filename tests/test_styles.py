@@ -97,6 +97,7 @@ def test_the_ensemble_is_the_mean_of_the_folds(tmp_path, monkeypatch):
     truth = np.zeros((3, 4, 4), np.uint8)
     truth[1:, :2] = 1
     np.save("data/resized/isic2018/large_masks.npy", truth)
+    np.save("data/resized/isic2018/large.npy", np.zeros((3, 4, 4, 3), np.uint8))
     votes = np.zeros((3, 2, 4, 4), np.uint8)  # fold, image: two folds of three see the upper half of the first image
     votes[:2, 0, :2] = 255
     votes[2, 1] = 255  # one of three sees all of the second
@@ -108,3 +109,4 @@ def test_the_ensemble_is_the_mean_of_the_folds(tmp_path, monkeypatch):
     ensemble_masks.main()
     found = pd.read_csv("data/predictions/unet34.csv").set_index(["fold", "image"])["jaccard"]
     assert found["ensemble", "b"] == 1 and found["ensemble", "c"] == 0 and found["0", "a"] == 0.5
+    assert Path("plots/unet34.png").read_bytes().startswith(b"\x89PNG")
