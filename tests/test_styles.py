@@ -109,4 +109,4 @@ def test_the_ensemble_is_the_mean_of_the_folds(tmp_path, monkeypatch):
     ensemble_masks.main()
     found = pd.read_csv("data/predictions/unet34.csv").set_index(["fold", "image"])["jaccard"]
     assert found["ensemble", "b"] == 1 and found["ensemble", "c"] == 0 and found["0", "a"] == 0.5
-    assert Path("plots/unet34.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plots/unet34.png").read_bytes().startswith(b"\x89PNG")
