@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import requests
 import yaml
 
 from lesions.cluster import joining
+from lesions.cluster.head import Head
 from lesions.core.errors import InputError
 from lesions.tools import certificates
 from tests.conftest import hear_sigint
@@ -309,7 +311,7 @@ def test_what_a_stage_needs_and_what_must_stay(remote, cluster):
     wait_for(lambda: len(list((remote / "runs/parallel").glob("*.log"))) == 2)
     cluster.join("m4", "--resources", "gpu=1 memory=16")
     said = head.communicate(timeout=120)[0]
-    assert head.returncode == 0 and said.count('waits for a worker with --resources "gpu=1 memory=16"') == 1
+    assert head.returncode == 0 and said.count('wait for a worker with --resources "gpu=1 memory=16"') == 1
     ran = {path.name for path in cluster.folder.glob("m4/dask-scratch-space/worker-*/sources-*/times/*.ended")}
     assert {"a.ended", "b.ended", "c.ended"} <= ran
     assert set(times(remote)) == {"lone"}
@@ -335,6 +337,16 @@ def test_who_may_not_join():
     assert joining.refusal(fits) == "" == joining.refusal(fits._replace(machine=joining.machine()))
     assert "another model of machine" in joining.refusal(fits._replace(machine="PDP-11"))
     assert "has Python 3" in joining.refusal(fits._replace(versions={"Python": "2.7"}))
+
+
+def test_a_head_of_another_model_than_its_workers_is_told_once(capsys):
+    head = Head.__new__(Head)
+    head.away = SimpleNamespace(workers={}, run=SimpleNamespace(machine="PDP-11"), look=list)
+    head.told, head.looked = set(), 0.0
+    head.look()
+    head.looked = 0.0
+    head.look()
+    assert capsys.readouterr().out.count("another model") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
 from tqdm import tqdm
 
-from lesions.cluster import plan, task
+from lesions.cluster import joining, plan, task
 from lesions.cluster.engine import Engine
 from lesions.cluster.left import Left
 from lesions.core.errors import InputError
@@ -53,7 +53,7 @@ class Head:
         self.running, self.failed, self.lost = dict[str, Future](), list[str](), list[str]()
         self.afar, self.elsewhere = list[str](), set[str]()  # what ran away; of it, what is not here yet
         self.unwritten, self.written, self.looked = dict[str, task.Entry](), time.monotonic(), 0.0
-        self.told = set[str]()  # needs that no worker meets
+        self.told = set[str]()  # lines that are said once
         self.messages: Queue[Callable[[], str | None]] = Queue()
 
     def run(self, keep_going: bool) -> list[str]:
@@ -67,6 +67,8 @@ class Head:
         for engine in set(self.engine.values()):
             engine.client.subscribe_topic(task.TOPIC, lambda event: self.messages.put(lambda: self.hear(event[1])))
         self.offer()
+        if self.away:
+            tell(f"Dask's pages: {self.away.client.dashboard_link} (they ask for bokeh on the scheduler's machine)")
         with tqdm(total=len(self.graph), desc="stages", bar_format=BAR) as progress:
             try:
                 while True:
@@ -114,16 +116,25 @@ class Head:
                 tell(f"refused: {why}")
             if before != len(self.away.workers) or not self.looked:
                 tell(f"{len(self.away.workers)} workers" + ("" if self.away.workers else ": waiting for the first"))
+            if self.away.run.machine not in ("", mine := joining.machine()):
+                self.tell_once(
+                    f"this machine is another model ({mine}) than the workers ({self.away.run.machine}): what runs "
+                    "here may leave other bytes than there; machines.csv has what ran where"
+                )
             self.looked = time.monotonic()
 
+    def tell_once(self, line: str) -> None:
+        if line not in self.told:
+            self.told.add(line)
+            tell(line)
+
     def tell_if_none_fits(self, name: str) -> None:
-        """Say, once for each need, that a stage waits for a worker that nobody has started yet."""
+        """Say, once for each need, that stages wait for a worker that nobody has started yet."""
         engine = self.engine[name]
         asked = engine.asked(plan.needs(self.stages[name]))
-        words = " ".join(f"{what}={amount:g}" for what, amount in asked.items())
-        if engine.workers and words not in self.told and not engine.fit(asked):
-            self.told.add(words)
-            tell(f'{name}: waits for a worker with --resources "{words}" (dvc.yaml\'s meta); none of those here has it')
+        if engine.workers and not engine.fit(asked):
+            words = " ".join(f"{what}={amount:g}" for what, amount in asked.items())
+            self.tell_once(f'stages wait for a worker with --resources "{words}" (meta in dvc.yaml); none here has it')
 
     def offer(self) -> None:
         """Push to DVC's remote what stages elsewhere will read and no stage makes, where that is the way."""
