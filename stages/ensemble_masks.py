@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
@@ -53,8 +52,7 @@ def main() -> None:
     order = np.argsort(-jaccards, kind="stable")
     shown = dict.fromkeys([*order[:SHOWN], *order[-SHOWN:]])  # once, where there are few
     with replacing(Path("plots/unet34.png")) as part:
-        picture = masks_beside((images[test[row]], truth[row], guess[row]) for row in shown)
-        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST).save(part, "PNG")
+        masks_beside((images[test[row]], truth[row], guess[row]) for row in shown).save(part, "PNG")
     write_json(Path("metrics/unet34.json"), {name: round(float(values.mean()), 6) for name, values in means.items()})
 
 

@@ -125,9 +125,10 @@ class Experiment:
         rows = self.rows["val"]
         p, truth = self.probabilities(model, rows), self.targets[rows]
         scores = metrics.classification(truth, p)
-        classes = range(len(self.classes))[-1:] if len(self.classes) == 2 else range(len(self.classes))
-        areas = [metrics.auc(truth == c, p[:, c]) for c in classes]
-        return scores | ({"auroc": float(np.mean(areas))} if "auroc" in self.keep else {})
+        if "auroc" in self.keep:
+            areas = aucs(truth, p)
+            scores["auroc"] = areas[1] if len(areas) == 2 else float(np.mean(areas))
+        return scores
 
     def model(self) -> nn.Module:
         """Build the block's network with random weights, published weights and a new head, or another block's state."""
@@ -163,6 +164,11 @@ class Experiment:
         return pd.concat(tables, ignore_index=True)
 
 
+def aucs(truth: np.ndarray, p: np.ndarray) -> list[float]:
+    """Return the AUC of each class against the rest, of true classes int (N,) and probabilities float (N, C)."""
+    return [metrics.auc(truth == c, p[:, c]) for c in range(p.shape[1])]
+
+
 def alphas(model: nn.Module) -> dict[str, float]:
     """Return α of each block by the block's name (`layer1.0`, `features.2.1`), in forward order; empty without ARL."""
     scalars = {name: value for name, value in model.named_parameters() if name.endswith(".alpha") and not value.ndim}
@@ -184,8 +190,7 @@ def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, be
         runs = []
         for _, run in of.groupby("seed"):
             truth, p = run["label"].map(index).to_numpy(), run[[f"p_{c}" for c in classes]].to_numpy()
-            auc = np.mean([metrics.auc(truth == c, p[:, c]) for c in range(len(classes))])
-            runs.append(metrics.classification(truth, p) | {"auc": auc})
+            runs.append(metrics.classification(truth, p) | {"auc": np.mean(aucs(truth, p))})
         lines.append({"checkpoint": checkpoint, "epoch": best[checkpoint][0]} | pd.DataFrame(runs).mean().to_dict())
     return pd.DataFrame(lines)
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 Size = tuple[int, int]  # height, width
-HIGH = 240  # pixels that a picture of masks has at least
+HIGH = 240  # pixels of a row of masks_beside, as far as whole steps bring it there
 
 
 def squeezed(image: np.ndarray, size: Size) -> np.ndarray:
@@ -31,5 +31,5 @@ def masks_beside(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> I
         line = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
         lines += [np.full((gap.shape[1], *line.shape[1:]), 255, np.uint8)] * bool(lines) + [line]
     found = Image.fromarray(np.concatenate(lines))
-    scale = max(1, HIGH // found.height)
+    scale = max(1, HIGH // line.shape[0])
     return found.resize((found.width * scale, found.height * scale), Image.Resampling.NEAREST)
