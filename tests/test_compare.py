@@ -136,10 +136,7 @@ def world(tmp_path, monkeypatch) -> Path:
     for name in (*STANDARD, *BALANCED):
         write(Path(f"plots/train/{name}/history.csv"), HISTORY)
     for name, part in (("base_64", 0.25), ("base_64_ak", 0.5)):
-        write(
-            Path(f"plots/base_model/{name}.csv"),
-            OF_KERAS,
-        )
+        write(Path(f"plots/base_model/{name}.csv"), OF_KERAS)
         right = skilled(test["label"], part)
         write(data / f"base_model/{name}.csv", predictions(test, test["label"], right, CLASSES, ["last"]))
     return tmp_path

@@ -146,10 +146,8 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
         return by.distance(graph.outputs(of, images)[1], images)
 
     learnt = drawn(400, size)
-    images, rows = (
-        np.concatenate([learnt, drawn(200, size, seed=1)]),
-        {"train": np.arange(400), "val": np.arange(400, 600)},
-    )
+    images = np.concatenate([learnt, drawn(200, size, seed=1)])
+    rows = {"train": np.arange(400), "val": np.arange(400, 600)}
     backwards = np.arange(599, 200, -1)
     watched = features(of.model, lambda index: graph.outputs(of, images, index), backwards)
     np.testing.assert_allclose(watched, graph.outputs(of, images, backwards)[1], rtol=1e-5, atol=1e-6)

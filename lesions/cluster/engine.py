@@ -4,12 +4,9 @@ One stage a worker at a time. Dask finds a worker that is free and has what a st
 gives to another.
 """
 
-import io
 import logging
 import os
-import re
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,9 +20,8 @@ import dask
 from distributed import Client, Future, LocalCluster, fire_and_forget
 from distributed.security import Security
 from dvc.repo import Repo
-from dvc.stage import PipelineStage
 
-from lesions.cluster import joining, task
+from lesions.cluster import joining, sources, task
 from lesions.cluster.joining import Run
 from lesions.core import config
 from lesions.core.errors import InputError
@@ -33,6 +29,7 @@ from lesions.core.errors import InputError
 QUIET = {  # Dask looks after tasks of milliseconds; ours take seconds to days, and the cores are theirs
     "worker.profile.enabled": False, "admin.tick.interval": "1s", "admin.tick.limit": "1h",
     "admin.system-monitor.interval": "10s", "scheduler.work-stealing": False,
+    "scheduler.worker-ttl": None,  # a machine that slept has lost nobody
 }  # fmt: skip
 NAME = "lesions"  # of a head among a scheduler's clients
 SLURM_WAIT = 60  # seconds for sbatch to say whether it would take a job
@@ -149,7 +146,6 @@ def here(repo: Repo) -> Run:
 def local(repo: Repo, jobs: int) -> Iterator[Engine]:
     """Yield worker processes that work in the repository itself; no port but on loopback, and that with TLS."""
     quiet = {f"distributed.{key}": value for key, value in QUIET.items()}
-    quiet["distributed.scheduler.worker-ttl"] = None  # a machine that slept has lost nobody
     with (
         dask.config.set(quiet),
         LocalCluster(
@@ -245,7 +241,7 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     other = client.run_on_scheduler(ByValue(joining.claim), client=client.id)
     if other:
         raise InputError(f"{client.scheduler.address}: another make repro is at work there ({other}); wait for its end")
-    root, sources, name = Path(repo.root_dir), packed(repo), repo.config["core"].get("remote", "")
+    root, archive, name = Path(repo.root_dir), sources.packed(repo), repo.config["core"].get("remote", "")
     cache = Path(repo.cache.local.path).resolve().parents[1]
     core = {"no_scm": True, "analytics": False, "check_update": False} | ({"remote": name} if name else {})
     settings = {
@@ -254,60 +250,15 @@ def elsewhere(client: Client, repo: Repo, mix: bool) -> Iterator[Engine]:
     }
     if name:
         settings["remote"] = {name: dict(repo.config["remote"][name])}
-    told = sources + repr((str(root), settings)).encode()
+    told = archive + repr((str(root), settings)).encode()
     run = here(repo)._replace(
         key=f"sources-{sha256(told).hexdigest()[:16]}", apart=True, remote=bool(name), config=settings,
-        versions=joining.versions(pinned(root / "requirements.txt")),
+        versions=joining.versions(sources.pinned(root / "requirements.txt")),
     )  # fmt: skip
     token = cache / run.key
     cache.mkdir(parents=True, exist_ok=True)
     token.touch()
     try:
-        yield Engine(client, run, sources=sources, mix=mix)
+        yield Engine(client, run, sources=archive, mix=mix)
     finally:
         token.unlink(missing_ok=True)
-
-
-def pinned(requirements: Path) -> list[str]:
-    """Return the names of the packages that a requirements.txt pins."""
-    text = requirements.read_text(encoding="utf-8") if requirements.exists() else ""
-    return re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)
-
-
-def packed(repo: Repo) -> bytes:
-    """Return as a tar what git knows, or would add, of what stages read, but no outputs; the same bytes each time."""
-    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-    root, outs = Path(repo.root_dir), {Path(out.fs_path) for stage in stages for out in stage.outs}
-    tops = {
-        Path(dep.fs_path).relative_to(root).parts[0]
-        for stage in stages
-        for dep in stage.deps
-        if dep.protocol == "local"
-    }
-    listing = [
-        "git",
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--",
-        "dvc.yaml",
-        ".dvcignore",
-        *tops,
-    ]
-    try:
-        names = subprocess.run(listing, cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
-    except (OSError, subprocess.CalledProcessError):
-        raise InputError(
-            f"{root}: not a git repository; which files to send to other machines is asked of git"
-        ) from None
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in sorted(set(filter(None, names))):
-            path = root / name
-            if path.is_file() and not {path, *path.parents} & outs:
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = path.stat().st_size, path.stat().st_mode & 0o777
-                archive.addfile(info, io.BytesIO(path.read_bytes()))
-    return packed.getvalue()
