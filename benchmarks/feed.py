@@ -18,7 +18,7 @@ from benchmarks.common import ROOT, Row, ratio, timed
 from lesions.classify.config import Classifier
 from lesions.classify.experiment import Experiment
 from lesions.tools import check
-from lesions.training import loop
+from lesions.training import hardware, loop
 from lesions.training.config import Compute
 
 # Steps of an epoch and rounds; on a GPU ten times as many steps.
@@ -52,7 +52,7 @@ def measured(name: str, block: Classifier, size: data.Size, compute: Compute, st
 def rows(size: str) -> list[Row]:
     chosen = check.load(ROOT / "params.yaml")
     (steps, rounds), small = SIZES[size], size == "small"
-    cuda = loop.prepare(chosen.compute, 0).type == "cuda"
+    cuda = hardware.prepare(chosen.compute, 0).type == "cuda"
     steps *= 10 if cuda else 1
     blocks = list(data.distinct(chosen, ("residual", HEAVY) if small else (), "augment"))
     if not small and HEAVY in chosen.classifiers:

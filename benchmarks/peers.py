@@ -34,7 +34,7 @@ from lesions.networks import build
 from lesions.networks.build import MEAN, STD
 from lesions.tools import check
 from lesions.tools.check import Params
-from lesions.training import loop
+from lesions.training import hardware
 
 ALIKE = data.SHORT | {
     "family": "torchvision", "augment": ("hflip", "vflip"), "sampler": "uniform", "optimizer": "adamw", "lr": 1e-4,
@@ -112,7 +112,7 @@ def measured(case: Case, chosen: Params, rounds: int) -> list[Row]:
         model, device, jpegs = experiment.model(), experiment.device, Path("jpegs")
 
         def ours() -> None:
-            loop.prepare(chosen.compute, block.seed)
+            hardware.prepare(chosen.compute, block.seed)
             epoch(experiment, model, experiment.batches)
 
         peers = {
@@ -127,7 +127,7 @@ def measured(case: Case, chosen: Params, rounds: int) -> list[Row]:
 
 def rows(size: str) -> list[Row]:
     chosen = check.load(ROOT / "params.yaml")
-    cuda, rounds = loop.prepare(chosen.compute, 0).type == "cuda", 1 if size == "small" else 7
+    cuda, rounds = hardware.prepare(chosen.compute, 0).type == "cuda", 1 if size == "small" else 7
     large = [case._replace(batch=4 * case.batch, images=32 * case.images) for case in CASES]
     cases = [Case("resnet18", 32, 8, 16)] if size == "small" else large if cuda else CASES
     return [row for case in cases for row in measured(case, chosen, rounds)]

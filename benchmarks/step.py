@@ -18,7 +18,7 @@ from lesions.classify.config import Classifier
 from lesions.networks import build
 from lesions.tools import check
 from lesions.tools.estimate import stepper
-from lesions.training import loop
+from lesions.training import hardware
 from lesions.training.config import Compute
 from lesions.training.loop import Switches
 
@@ -37,8 +37,8 @@ def run(block: Classifier, images: torch.Tensor, switches: Switches, steps: int)
 
 
 def measured(name: str, block: Classifier, size: data.Size, compute: Compute, steps: int, rounds: int) -> Iterator[Row]:
-    device = loop.prepare(compute, 0)
-    images, chosen = torch.randn(block.batch, 3, *size, device=device), loop.switches(compute, device)
+    device = hardware.prepare(compute, 0)
+    images, chosen = torch.randn(block.batch, 3, *size, device=device), hardware.switches(compute, device)
     kinds = {"as trained": chosen, "plain": Switches()}
     for switch in ("channels_last", "fused", "amp", "compile")[: 4 if device.type == "cuda" else 2]:
         on = not getattr(chosen, switch)
@@ -53,6 +53,6 @@ def measured(name: str, block: Classifier, size: data.Size, compute: Compute, st
 def rows(size: str) -> list[Row]:
     chosen = check.load(ROOT / "params.yaml")
     steps, rounds = SIZES[size]
-    steps *= 30 if loop.prepare(chosen.compute, 0).type == "cuda" else 1
+    steps *= 30 if hardware.prepare(chosen.compute, 0).type == "cuda" else 1
     blocks = data.distinct(chosen, ("e_m0",) if size == "small" else (), "optimizer")
     return [row for of in blocks for row in measured(*of, chosen.compute, steps, rounds)]

@@ -28,7 +28,7 @@ from lesions.core.errors import run
 from lesions.core.files import read_array, read_csv, replacing_folder
 from lesions.isic import splits
 from lesions.networks import build
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 SHOWN = 6  # images, half of them melanoma
@@ -90,7 +90,7 @@ def main() -> None:
     blocks = {name: classifier(name) for name in (pair.without, pair.with_)}
     compute = config.read("compute", Compute)
 
-    device, block = loop.prepare(compute, 0), blocks[pair.with_]
+    device, block = hardware.prepare(compute, 0), blocks[pair.with_]
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label", "split"), f"stages.sort {block.set}")
     classes, labels = splits.classes(block.set, block.split, table["label"]), splits.labels(table, block.split)
     rows = np.flatnonzero(splits.roles(table, block.split) == "val")
@@ -100,7 +100,7 @@ def main() -> None:
     for name, of in blocks.items():
         model = build.build(of.family, of.network, len(classes), pixels.shape[1:3], None, of.dropout)
         checkpoints.load_into(model.to(device), Path(f"models/train/{name}/accuracy.pt"))
-        models[name], p[name] = model, Predictor(of, loop.switches(compute, device))(model, feed, rows)
+        models[name], p[name] = model, Predictor(of, hardware.switches(compute, device))(model, feed, rows)
     chosen = telling(np.array([of.argmax(axis=1) == truth for of in p.values()]), truth == classes.index("MEL"))
     maps, says = {}, {}
     for name, of in blocks.items():

@@ -87,11 +87,12 @@ def main() -> None:
     pairs = read_csv(DATA / "sorted/isic2018.csv", ["image"], "stages.sort isic2018") if chosen.unets else NONE
     short = shortfalls.reasons(PUBLISHED, chosen, tables)
     runs = measured.Runs(DATA / "predictions", lesions_of([merged, images, older]), short, confidence)
-    set_of = {name: chosen.classifiers[one.members[0]].set for name, one in chosen.ensembles.items()}
+    set_of = {name: chosen.score[one.members[0]].set for name, one in chosen.ensembles.items()}
     curves = histories(blocks, chosen.base_models)
 
     trained, rows = studies.train(runs, blocks["A"])
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in trained}
+    rows += studies.classes(images["label"])
     rows += studies.cross_validate(runs, folds, trained, len(images))
     rows += studies.segment(runs) + studies.unet34(runs) if chosen.unets else []
     an_epoch = chosen.base_model.steps * chosen.base_model.batch  # images

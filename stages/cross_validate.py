@@ -6,6 +6,7 @@ Fold 0 is the standard split, so stages.train is its run. Reads what stages.trai
   data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)
   metrics/cross_validate/<name>-<fold>.json           bma, of the checkpoint of the highest in validation
   plots/cross_validate/<name>-<fold>.csv              history
+  models/cross_validate/<name>-<fold>/scores.csv      as train's; and bma.pt, the state, where the block says keep: true
 """
 
 import argparse
@@ -14,8 +15,8 @@ from pathlib import Path
 from lesions.classify import experiment
 from lesions.classify.config import CrossValidation, classifier
 from lesions.core import config, errors, resume
-from lesions.core.files import write_csv, write_json
-from lesions.training import loop
+from lesions.core.files import replacing_folder, write_csv, write_json
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 
@@ -30,12 +31,16 @@ def main() -> None:
     block, compute = classifier(one.classifier), config.read("compute", Compute)
 
     stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [one, block, compute], sources, loop.device_name(compute)) as run:
+    with resume.begin(stage, [one, block, compute], sources, hardware.device_name(compute)) as run:
         trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data)
         model, found = trial.fit(stage, run)
     predictions = trial.predict(model, found.best)
     scores = experiment.summary(trial.classes, "test", predictions, found.best)
 
+    with replacing_folder(Path(f"models/cross_validate/{args.run}")) as folder:
+        write_csv(folder / "scores.csv", scores)
+        if one.keep:
+            checkpoints.save_one(folder / "bma.pt", found.best["bma"][1])
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
     write_json(args.metrics / f"{args.run}.json", {"bma": experiment.headline(scores)["bma"]})
     write_csv(args.plots / f"{args.run}.csv", found.history)

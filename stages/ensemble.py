@@ -12,6 +12,8 @@ Reads what the members said of their validation and test parts and of official t
   metrics/ensemble/<name>.json                bma and accuracy of the balanced output on the test part; auc and loss of
                                               the calibrated one
   plots/ensemble/<name>/reliability.csv, risk.csv, trust.png
+Members are classifiers of one split, or folds: what those say of the parts val and test is of single folds, each image
+by one that has not learnt its lesion, and the mean of all folds is scored on official sets alone.
 The calibrated output says how likely a class is at validation's shares of classes; the balanced one is divided by them.
 """
 
@@ -29,7 +31,6 @@ from lesions.predict import calibration, drawing, ensembles
 from lesions.predict.config import Ensemble
 
 PREDICTIONS = Path("data/predictions")
-KEYS = ["set", "image", "label", "seen"]  # members of one split have seen the same images
 
 
 def outputs(table: pd.DataFrame, fitted: calibration.Calibration) -> pd.DataFrame:
@@ -47,10 +48,10 @@ def main() -> None:
     name = parser.parse_args().name
     members = config.read(f"ensembles.{name}", Ensemble).members
     said = {
-        member: read_csv(PREDICTIONS / f"tests/{member}.csv", [*KEYS, "unfamiliarity"], "stages.score")
+        member: read_csv(PREDICTIONS / f"tests/{member}.csv", [*ensembles.KEYS, "unfamiliarity"], "stages.score")
         for member in members
     }
-    everything = ensembles.mean(said, KEYS).round({"unfamiliarity": 6})
+    everything = ensembles.mean(said).round({"unfamiliarity": 6})
     own = everything["set"].isin(["val", "test"])
     mean = everything[own].rename(columns={"set": "split"})
     names = ensembles.columns(mean)

@@ -27,7 +27,7 @@ from lesions.isic.names import SETS
 from lesions.networks import build
 from lesions.predict import calibration, familiarity
 from lesions.raw.config import OneSet, Resize
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 CHECKPOINT = "bma"
@@ -58,7 +58,7 @@ def main() -> None:
     resize = config.read(f"resize.{block.set}", Resize)
     data = card.source(config.read("data.source", str))
     of, isic2020 = config.read(f"data.sets.{block.set}", OneSet), config.read("data.isic2020", bool)
-    device = loop.prepare(compute, block.seed)
+    device = hardware.prepare(compute, block.seed)
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "lesion", "label"), f"stages.sort {block.set}")
     images = read_array(Path(f"data/{block.images}.npy"), len(table))

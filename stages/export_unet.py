@@ -20,7 +20,7 @@ from lesions.isic import metrics
 from lesions.raw.config import Official, Resize
 from lesions.segment import unet
 from lesions.segment.config import Segment
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 NAME, CHECKPOINT = "unet", "jaccard"
@@ -32,7 +32,7 @@ def main() -> None:
     recipe, compute = config.read("segment", Segment), config.read("compute", Compute)
     resize = config.read("resize.isic2018", Resize)
     data = card.source(config.read("data.source", str))
-    loop.prepare(compute, recipe.seed)
+    hardware.prepare(compute, recipe.seed)
 
     table = read_csv(Path("data/sorted/isic2018.csv"), ("image", "split"), "stages.sort isic2018")
     height, width = read_array(Path("data/resized/isic2018/segment.npy"), len(table)).shape[1:3]

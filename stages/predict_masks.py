@@ -1,15 +1,16 @@
-"""Predict masks: find the lesion's mask and box in every image of a set with the U-Net of stages.segment.
+"""Predict masks: find the lesion's mask and box in every image of a set, with the U-Nets that predict_masks.sets names.
 
     python -m stages.predict_masks isic2019
 
-Reads models/segment, data/sorted/<set>.csv, data/resized/<set>/classify.npy and the size the U-Net was trained at
-(data/resized/isic2018/segment.npy); writes
+Reads models/segment (study A's U-Net) or models/unet34 (the mean of study D's folds), data/sorted/<set>.csv and
+data/resized/<set>/classify.npy; writes
   data/masks/<set>.npy   uint8 N×H×W of 0 and 1, at the size of classify.npy
   data/masks/<set>.csv   image, top, left, bottom, right (pixels, end exclusive), area (part of the image)
 An image without a found lesion gets the whole picture as its box and area 0.
 
-The U-Net has learnt on whole photographs, squeezed to its size. A squeezed image is squeezed to that size too; a crop
-is enlarged with its aspect kept and placed where it was in such a photograph; its border is repeated to both sides.
+The U-Nets have learnt on whole photographs, squeezed to their size. A squeezed image is squeezed to that size too; a
+crop is enlarged with its aspect kept and placed where it was in such a photograph; its border is repeated to both
+sides.
 """
 
 import argparse
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -26,12 +26,14 @@ from lesions.batches.feed import Feed
 from lesions.core import config
 from lesions.core.errors import run
 from lesions.core.files import new_array, read_array, read_csv, write_csv
+from lesions.raw.config import Array
 from lesions.segment import unet
-from lesions.segment.config import PredictMasks
-from lesions.training import checkpoints, loop
+from lesions.segment.config import PredictMasks, Segment, Unet34
+from lesions.training import hardware
 from lesions.training.config import Compute
 
 BATCH = 32
+KINDS: dict[str, type[Segment] | type[Unet34]] = {"segment": Segment, "unet34": Unet34}
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -60,16 +62,16 @@ def main() -> None:
     parser.add_argument("set", help="a set of params.yaml: data.sets")
     name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
-    decoder, encoder = config.read("segment.decoder", str), config.read("segment.encoder", str)
     fit = config.read(f"resize.{name}.arrays.classify.fit", str)
+    which = setting.sets[name]
+    nets = config.read(f"{which}", KINDS[which])
+    states = nets.states(setting.checkpoint) if isinstance(nets, Segment) else nets.states()
+    trained_at = config.read("resize.isic2018.arrays", dict[str, Array])[nets.array].shape
 
-    device = loop.prepare(compute, 0)
+    device = hardware.prepare(compute, 0)
     table = read_csv(Path(f"data/sorted/{name}.csv"), ("image",), f"stages.sort {name}")[["image"]]
     pixels = read_array(Path(f"data/resized/{name}/classify.npy"), len(table))
-    trained_at = read_array(Path("data/resized/isic2018/segment.npy")).shape[1:3]
-    model = unet.build(decoder, encoder, trained_at)
-    checkpoints.load_into(model, Path(f"models/segment/{setting.checkpoint}.pt"))
-    model.to(device).to(memory_format=torch.channels_last)
+    models = unet.trained(nets.decoder, nets.encoder, trained_at, states, device)
     images, rows = Feed([pixels], device), np.arange(len(table))
 
     boxes = []
@@ -77,7 +79,7 @@ def main() -> None:
         for start in tqdm(range(0, len(rows), BATCH), desc="mask", unit="batch"):
             index = rows[start : start + BATCH]
             batch, (down, across) = framed(images.batch(index).float(), trained_at, crops=fit == "crop")
-            p = unet.probabilities(model, batch.round().clamp(0, 255).byte(), compute)[:, None, down, across]
+            p = unet.mean(models, batch.round().clamp(0, 255).byte(), compute)[:, None, down, across]
             p = functional.interpolate(p, size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
             masks = (p > setting.threshold).cpu().numpy()
             write(masks)

@@ -1,4 +1,4 @@
-"""Score: what one classifier says of its validation and test part, and of the official test sets of data.tests.
+"""Score: what one classifier or fold says of its validation and test part, and of the official test sets of data.tests.
 
     python -m stages.score lite0
 
@@ -33,22 +33,24 @@ from lesions.isic.names import TESTS, Test, canonical
 from lesions.networks import build
 from lesions.pictures.config import Methods
 from lesions.predict import familiarity
+from lesions.predict.config import Score
 from lesions.predict.features import features
 from lesions.predict.scoring import prepared, preparing
 from lesions.raw import tables
 from lesions.raw.config import Resize
 from lesions.raw.zips import PICTURES, members
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 RAW, CHECKPOINT = Path("data/raw"), "bma"
 KEYS = ["set", "image", "label", "seen", "unfamiliarity"]
 
 
-def own_parts(name: str, names: list[str]) -> pd.DataFrame:
-    """Return what the classifier said of its validation and test part: the mean of its seeds."""
-    path = Path(f"data/predictions/train/{name}.csv")
-    table = read_csv(path, ("image", "split", "checkpoint", "label"), "stages.train").rename(columns={"split": "set"})
+def own_parts(stage: str, name: str, names: list[str]) -> pd.DataFrame:
+    """Return what the classifier that `stage` trained said of its validation and test part: the mean of its seeds."""
+    path = Path(f"data/predictions/{stage}/{name}.csv")
+    table = read_csv(path, ("image", "split", "checkpoint", "label"), f"stages.{stage} {name}")
+    table = table.rename(columns={"split": "set"})
     table = table[(table["checkpoint"] == CHECKPOINT) & table["set"].isin(["val", "test"])]
     mean = table.groupby(["set", "image", "label"], sort=False)[names].mean().reset_index()
     return mean.assign(seen=False, unfamiliarity=np.nan)[[*KEYS, *names]]
@@ -56,20 +58,22 @@ def own_parts(name: str, names: list[str]) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a block of params.yaml: classifiers")
+    parser.add_argument("name", help="a block of params.yaml: score")
     name = parser.parse_args().name
-    block, compute = classifier(name), config.read("compute", Compute)
+    one = config.read(f"score.{name}", Score)
+    block, compute = classifier(one.classifier), config.read("compute", Compute)
+    split = block.split if one.trained == "train" else f"cv{name.rpartition('-')[2]}"
     resize, methods = config.read(f"resize.{block.set}", Resize), config.read("color_correct.methods", Methods)
     tests, prepare = config.read("data.tests", tuple[Test, ...]), preparing(block.images, resize, methods)
-    device = loop.prepare(compute, block.seed)
+    device = hardware.prepare(compute, block.seed)
 
     table = read_csv(Path(f"data/sorted/{block.set}.csv"), ("image", "label"), f"stages.sort {block.set}")
     images = read_array(Path(f"data/{block.images}.npy"), len(table))
-    classes, parts = splits.classes(block.set, block.split, table["label"]), splits.roles(table, block.split)
+    classes, parts = splits.classes(block.set, split, table["label"]), splits.roles(table, split)
     learnt = set(table["image"][parts.isin(["train", "val"])].map(canonical))
     model = build.build(block.family, block.network, len(classes), images.shape[1:3], None, block.dropout)
-    checkpoints.load_into(model.to(device), Path(f"models/train/{name}/{CHECKPOINT}.pt"))
-    predictor = experiment.Predictor(block, loop.switches(compute, device))
+    checkpoints.load_into(model.to(device), Path(f"models/{one.trained}/{name}/{CHECKPOINT}.pt"))
+    predictor = experiment.Predictor(block, hardware.switches(compute, device))
 
     def features_of(feed: Feed) -> Callable[[np.ndarray], np.ndarray]:
         return lambda rows: features(model, partial(predictor, model, feed), rows)
@@ -80,7 +84,7 @@ def main() -> None:
         rows_of = {part: np.flatnonzero(parts == part) for part in ("train", "val")}
         known, limit = familiarity.learnt(features_of(Feed([images], device)), images, rows_of)
     names = [f"p_{c}" for c in classes]
-    found = [own_parts(name, names)]
+    found = [own_parts(one.trained, name, names)]
     with replacing_folder(Path(f"data/submissions/{name}")) as submissions:
         for test in fitting:
             archive = RAW / TESTS[test][0]

@@ -35,7 +35,7 @@ from lesions.raw.config import Own, Resize, Sets
 from lesions.raw.zips import PICTURES, masks, members
 from lesions.segment import unet
 from lesions.segment.config import Segment, Unet34
-from lesions.training import checkpoints, loop
+from lesions.training import hardware
 from lesions.training.config import Compute
 
 RAW, SORTED = Path("data/raw"), Path("data/sorted")
@@ -90,20 +90,19 @@ class Net(NamedTuple):
         """Return bool of `size`: the mean of the models' masks. ready: a photograph by array, uint8 h×w×3."""
         device = next(self.models[0].parameters()).device
         pixels = torch.from_numpy(ready[self.array]).permute(2, 0, 1)[None].to(device)
-        p = torch.stack([unet.probabilities(model, pixels, compute) for model in self.models]).mean(dim=0)[None]
+        p = unet.mean(self.models, pixels, compute)[None]
         return (functional.interpolate(p, size=size, mode="bilinear")[0, 0] > 0.5).cpu().numpy()
 
 
-def loaded(setting: Segment | Unet34, paths: list[Path], resize: Resize, array: str, device: torch.device) -> Net:
-    """Return U-Nets for whole pictures of an array's size. Raises InputError for an array of parts of pictures."""
-    if resize.crop_border or resize.arrays[array].fit != "squeeze":
-        raise InputError(f"params.yaml: resize.isic2018: {array}: expected whole pictures (squeeze, no crop_border)")
-    found = []
-    for path in paths:
-        model = unet.build(setting.decoder, setting.encoder, resize.arrays[array].shape)
-        checkpoints.load_into(model, path)
-        found.append(model.to(device).to(memory_format=torch.channels_last))
-    return Net(found, array)
+def loaded(setting: Segment | Unet34, resize: Resize, device: torch.device) -> Net:
+    """Return U-Nets for whole pictures of their array's size. Raises InputError for an array of parts of pictures."""
+    array = resize.arrays[setting.array]
+    if resize.crop_border or array.fit != "squeeze":
+        raise InputError(
+            f"params.yaml: resize.isic2018: {setting.array}: expected whole pictures (squeeze, no crop_border)"
+        )
+    models = unet.trained(setting.decoder, setting.encoder, array.shape, setting.states(), device)
+    return Net(models, setting.array)
 
 
 def scores(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -125,12 +124,9 @@ def main() -> None:
     sets = config.read("data.sets", Sets).items()
     tests = {test: RAW / TESTS[test][1] for test in config.read("data.tests", tuple[Test, ...]) if "task1" in test}
     own = {name: RAW / of.masks for name, of in sets if isinstance(of, Own) and of.masks}
-    device = loop.prepare(compute, 0)
-    folds, last = [Path(f"models/unet34/{fold}.pt") for fold in unet34.folds], unet34.phases[-1].array
-    nets: dict[str, Net] = {}
-    if tests or own:
-        nets["segment"] = loaded(segment, [Path("models/segment/jaccard.pt")], resize, "segment", device)
-        nets["unet34"] = loaded(unet34, folds, resize, last, device)
+    device = hardware.prepare(compute, 0)
+    settings: dict[str, Segment | Unet34] = {"segment": segment, "unet34": unet34} if tests or own else {}
+    nets = {name: loaded(setting, resize, device) for name, setting in settings.items()}
     needed = resize.model_copy(update={"arrays": {net.array: resize.arrays[net.array] for net in nets.values()}})
     found: dict[str, list] = {name: [] for name in nets}
     with replacing_folder(Path("data/submissions/masks")) as submissions:

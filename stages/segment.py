@@ -24,7 +24,7 @@ from lesions.core.images import masks_beside
 from lesions.segment import unet
 from lesions.segment.config import Segment
 from lesions.segment.pairs import Pairs, summary
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 SORTED, RESIZED, MODELS = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018"), Path("models/segment")
@@ -46,7 +46,7 @@ def main() -> None:
     recipe, compute = config.read("segment", Segment), config.read("compute", Compute)
     augment.known(recipe.augment)
 
-    device = loop.prepare(compute, recipe.seed)
+    device = hardware.prepare(compute, recipe.seed)
     table = read_csv(SORTED, ("image", "mask", "split"), "stages.sort isic2018")
     rows = {role: np.flatnonzero(table["split"] == role) for role in ("train", "val", "test")}
     pairs = Pairs(RESIZED / "segment.npy", rows, len(table), device, recipe.encoder)
@@ -55,7 +55,7 @@ def main() -> None:
     start = None if recipe.weights == "none" else weights
     model = unet.build(recipe.decoder, recipe.encoder, pairs.pixels.shape[1:3], weights=start)
     sources = [SORTED, RESIZED, weights]
-    with resume.begin("segment", [recipe, compute], sources, loop.device_name(compute)) as run:
+    with resume.begin("segment", [recipe, compute], sources, hardware.device_name(compute)) as run:
         found = pairs.fit(model, recipe, recipe.loss, compute, CHECKPOINTS, "segment", run)
 
     scores, tables = [], []

@@ -35,6 +35,7 @@ from lesions.isic import names as isic
 from lesions.isic import splits
 from lesions.raw import tables
 from lesions.raw.config import Own, Sets, Sort
+from lesions.raw.own import read_own, read_people
 from lesions.raw.zips import PICTURES, masks, members
 
 STUDY_D_FOLDS = 3
@@ -164,7 +165,7 @@ def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
                 raise InputError(f"{raw / file}: picture {name} is in {images[name]} too; expected it in one of them")
             images[name] = file
     path = raw / own.table
-    table, rng = tables.read_own(path, own, images), np.random.default_rng(sort.seed)
+    table, rng = read_own(path, own, images), np.random.default_rng(sort.seed)
     classes = sorted(table["label"].unique())
     if len(classes) < 2:
         raise InputError(
@@ -210,11 +211,11 @@ def people(name: str, raw: Path, images: pd.Series, sets: Sets, isic2020: bool) 
     """Return image, sex, age of those of `images` of which tables in `raw` have them."""
     found = [pd.DataFrame(columns=["image", "sex", "age"])]
     if isinstance(own := sets[name], Own):
-        found.append(tables.read_people(raw / own.table, own.image, own.sex, own.age))
+        found.append(read_people(raw / own.table, own.image, own.sex, own.age))
     elif "isic2019" in sets:
-        found.append(tables.read_people(raw / isic.METADATA_2019, "image", "sex", "age_approx"))
+        found.append(read_people(raw / isic.METADATA_2019, "image", "sex", "age_approx"))
     if name == "merged" and isic2020:
-        found.append(tables.read_people(raw / isic.TRUTH_2020, "image_name", "sex", "age_approx"))
+        found.append(read_people(raw / isic.TRUTH_2020, "image_name", "sex", "age_approx"))
     key = (lambda image: image) if isinstance(own, Own) else isic.canonical
     known = pd.concat([of for of in found if len(of)] or found)
     known = known.assign(image=known["image"].map(key)).drop_duplicates("image").set_index("image")

@@ -6,7 +6,7 @@ Reads the block's table, images, generated images and the weights it starts from
   models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma; auroc (studies C and E), snapshot_1 …
   data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
   models/train/<name>/scores.csv                 epoch and scores of each checkpoint on the test part (ISIC 2017:
-                                                 validation)
+                                                 validation); range_<phase>.csv: the curve of a phase's range test
   metrics/train/<name>.json                      bma, auc, accuracy and loss there of the checkpoint of the highest BMA
   plots/train/<name>/{history,confusion,roc}.csv
 A block with several runs trains once a seed: predictions and history are of all runs, scores are their mean, state
@@ -23,7 +23,7 @@ from lesions.classify import experiment
 from lesions.classify.config import classifier
 from lesions.core import config, errors, resume
 from lesions.core.files import replacing_folder, write_csv, write_json
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 
     fits, tables = [], []
     stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)
-    with resume.begin(stage, [block, compute], sources, loop.device_name(compute)) as run:
+    with resume.begin(stage, [block, compute], sources, hardware.device_name(compute)) as run:
         for seed in range(block.seed, block.seed + block.runs):
             seeded = block.model_copy(update={"seed": seed})
             trial = experiment.Experiment(seeded, block.split, compute, args.data)
@@ -51,6 +51,8 @@ def main() -> None:
 
     checkpoints.save(args.models / args.name, first.best)
     write_csv(args.models / args.name / "scores.csv", scores)
+    for phase, curve in first.curves.items():
+        write_csv(args.models / args.name / f"range_{phase}.csv", curve)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
     write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
     with replacing_folder(args.plots / args.name) as folder:

@@ -9,7 +9,7 @@ goes on under one-cycle at the rate it suggests; the weights pass from phase to 
   data/predictions/unet34/<fold>.csv      image, jaccard, dice of the fold's images, which this model never saw
   data/predictions/unet34/<fold>.npy      uint8 n×H×W, probabilities × 255 of the held-out test part, for the ensemble
   metrics/unet34/<fold>.json              mean Jaccard, thresholded Jaccard, Dice and loss of the fold
-  plots/unet34/<fold>/history.csv, range_<phase>.png; column `lr`: the rate that each phase found
+  plots/unet34/<fold>/history.csv, range_<phase>.png
 """
 
 import argparse
@@ -25,10 +25,9 @@ from lesions.core import config, errors, resume
 from lesions.core.files import new_array, read_array, read_csv, replacing_folder, write_csv, write_json
 from lesions.segment import unet
 from lesions.segment.config import Unet34
-from lesions.segment.pairs import Pairs, loss_of, summary
-from lesions.training import checkpoints, loop, range_test
+from lesions.segment.pairs import Pairs, summary
+from lesions.training import checkpoints, hardware, loop, range_test
 from lesions.training.config import Compute, Optimisation, Phase
-from lesions.training.freezing import freeze
 
 SORTED, RESIZED = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018")
 PREDICTIONS = Path("data/predictions/unet34")
@@ -43,20 +42,15 @@ def parts(table: pd.DataFrame, fold: int) -> dict[str, np.ndarray]:
 
 def grow(
     model: nn.Module, pairs: Pairs, number: int, setting: Unet34, compute: Compute, stage: str, run: resume.Run
-) -> tuple[loop.Fit, pd.DataFrame, float]:
-    """Train a phase: freeze, find the rate, train at it. Return the training, the range test's curve, the rate."""
-    phase, device, loss = setting.phases[number - 1], pairs.images.device, loss_of(setting.loss)
-    freeze(model, phase.train)
+) -> loop.Fit:
+    """Train the phase of that number, at the rate that a range test finds."""
+    phase = setting.phases[number - 1]
     recipe = Optimisation(
         epochs=phase.epochs, batch=setting.batch, optimizer=setting.optimizer, lr=1.0, schedule="onecycle",
+        phases=(Phase(epochs=phase.epochs, lr="range", train=phase.train),), range_steps=setting.range_steps,
         weight_decay=setting.weight_decay, augment=setting.augment, seed=setting.seed + 100 * number,
     )  # fmt: skip
-    curve, rate = range_test.find(
-        model, recipe, compute, device, lambda: pairs.batches(recipe, 0)[1], loss, steps=setting.range_steps
-    )
-    at_rate = recipe.model_copy(update={"phases": (Phase(epochs=phase.epochs, lr=rate, train=phase.train),)})
-    found = pairs.fit(model, at_rate, setting.loss, compute, ("jaccard",), f"{stage}-{number}", run)
-    return found, curve, rate
+    return pairs.fit(model, recipe, setting.loss, compute, ("jaccard",), f"{stage}-{number}", run)
 
 
 def main() -> None:
@@ -69,7 +63,7 @@ def main() -> None:
     if fold not in setting.folds:
         known = ", ".join(map(str, setting.folds))
         raise errors.InputError(f"params.yaml: unet34.folds: no fold {fold}; there is {known}")
-    device = loop.prepare(compute, setting.seed)
+    device = hardware.prepare(compute, setting.seed)
     table = read_csv(SORTED, ("image", "split", "fold"), "stages.sort isic2018")
     rows, weights = parts(table, fold), Path("data/weights", setting.weights)
     arrays = [RESIZED / f"{phase.array}.npy" for phase in setting.phases]
@@ -77,12 +71,12 @@ def main() -> None:
     model = unet.build(setting.decoder, setting.encoder, *sizes, weights=start)
     model.to(device).to(memory_format=torch.channels_last)
     stage, grown = f"unet34-{fold}", []
-    with resume.begin(stage, [setting, compute], [SORTED, RESIZED, weights], loop.device_name(compute)) as run:
+    with resume.begin(stage, [setting, compute], [SORTED, RESIZED, weights], hardware.device_name(compute)) as run:
         for number, array in enumerate(arrays, start=1):
             pairs = Pairs(array, rows, len(table), device, setting.encoder)
             grown.append(grow(model, pairs, number, setting, compute, stage, run))
 
-    _, state = grown[-1][0].best["jaccard"]
+    _, state = grown[-1].best["jaccard"]
     model.load_state_dict(state)
     mean, jaccards, dices = pairs.score(model, "val", setting.batch, setting.loss, compute)
 
@@ -96,9 +90,9 @@ def main() -> None:
     write_json(Path(f"metrics/unet34/{fold}.json"), summary(mean, jaccards, dices))
     with replacing_folder(Path(f"plots/unet34/{fold}")) as folder:
         histories = []
-        for number, (found, curve, rate) in enumerate(grown, start=1):
-            histories.append(found.history.assign(phase=number, lr=rate))
-            range_test.figure(curve, rate).savefig(folder / f"range_{number}.png", dpi=100)
+        for number, found in enumerate(grown, start=1):
+            histories.append(found.history.assign(phase=number))
+            range_test.figure(found.curves[1], setting.range_steps).savefig(folder / f"range_{number}.png", dpi=100)
         history = pd.concat(histories, ignore_index=True)
         write_csv(folder / "history.csv", history.assign(epoch=np.arange(1, len(history) + 1)))
 

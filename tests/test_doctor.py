@@ -64,7 +64,7 @@ def test_room_by_hand(tmp_path):
                 for name in sizes.OFFICIAL
             },
             "color_correct": ColorCorrect(sets=(), methods={}),
-            "predict_masks": PredictMasks(sets=(), checkpoint="jaccard", threshold=0.5),
+            "predict_masks": PredictMasks(sets={}, checkpoint="jaccard", threshold=0.5),
             "masked": {},
         }
     )

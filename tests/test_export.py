@@ -26,7 +26,7 @@ from lesions.predict.features import features
 from lesions.raw.config import Official, Own
 from lesions.segment import unet
 from lesions.tools import release
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 from serving import models
 from stages import export, export_unet
@@ -72,7 +72,7 @@ def served(family: str, network: str, size: tuple[int, int]) -> graph.Classifier
     ],
 )
 def test_onnx_runtime_predicts_what_the_pipeline_does(tmp_path, family, network, size, maps):
-    loop.prepare(COMPUTE, 0)
+    hardware.prepare(COMPUTE, 0)
     of = served(family, network, size)
     graph.export(of, size, tmp_path / "model.onnx")
     graph.export(of, size, tmp_path / "again.onnx")
@@ -82,7 +82,7 @@ def test_onnx_runtime_predicts_what_the_pipeline_does(tmp_path, family, network,
 
     images = drawn(5, size, seed=1)
     block = classifier("residual", ROOT / "params.yaml").model_copy(update={"family": family, "network": network})
-    predict = experiment.Predictor(block, loop.switches(COMPUTE, torch.device("cpu")))
+    predict = experiment.Predictor(block, hardware.switches(COMPUTE, torch.device("cpu")))
     expected = predict(of.model, Feed([images], torch.device("cpu")), np.arange(5))
     session = graph.session(tmp_path / "model.onnx")
     assert [output.name for output in session.get_outputs()] == list(of.names)
@@ -101,7 +101,7 @@ def test_onnx_runtime_predicts_what_the_pipeline_does(tmp_path, family, network,
 
 
 def test_a_unets_file_pads_and_predicts_what_the_pipeline_does(tmp_path):
-    loop.prepare(COMPUTE, 0)
+    hardware.prepare(COMPUTE, 0)
     size = (48, 72)
     model = settled(unet.build("unet", "resnet18", size), size)
     graph.export(Unet(model, *unet.statistics("resnet18")), size, tmp_path / "model.onnx")
@@ -138,7 +138,7 @@ def test_networks_of_other_ends_have_features_and_maps_only_where_these_make_the
 
 
 def test_familiarity_flags_what_is_no_such_picture(tmp_path):
-    loop.prepare(COMPUTE, 0)
+    hardware.prepare(COMPUTE, 0)
     size = (64, 64)
     of = served("torchvision", "resnet18", size)
 
@@ -205,7 +205,7 @@ def project(tmp_path_factory) -> Path:
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        device = loop.prepare(COMPUTE, 0)
+        device = hardware.prepare(COMPUTE, 0)
         names, labels = [f"ISIC_{i:07d}" for i in range(COUNT)], [CLASSES[i % 8] for i in range(COUNT)]
         roles = np.repeat(["train", "val", "test"], [160, 40, 40])
         table = pd.DataFrame({"image": names, "lesion": [f"L{i // 2}" for i in range(COUNT)], "label": labels})
@@ -218,7 +218,7 @@ def project(tmp_path_factory) -> Path:
         model = settled(build.build(block.family, block.network, 8, size), size)
         checkpoints.save(Path("models/train/residual"), {"bma": (1, model.state_dict())})
         rows = np.arange(160, COUNT)
-        predict = experiment.Predictor(block, loop.switches(COMPUTE, device))
+        predict = experiment.Predictor(block, hardware.switches(COMPUTE, device))
         p = pd.DataFrame(predict(model, Feed([images], device), rows), columns=[f"p_{c}" for c in CLASSES])
         keys = table[["image", "label"]].iloc[rows].reset_index(drop=True)
         keys = keys.assign(split=roles[rows], seed=block.seed, checkpoint="bma")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lesions.core import files
 from lesions.core.errors import InputError, run
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 from tests.conftest import ROOT
 
@@ -194,15 +194,15 @@ def test_cuda_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     wanted = COMPUTE.model_copy(update={"device": "cuda"})
     with pytest.raises(InputError, match=r"compute\.device: cuda, but torch sees no GPU here; choose auto or cpu"):
-        loop.prepare(wanted, 0)
+        hardware.prepare(wanted, 0)
     for device in ("auto", "cpu"):
-        assert loop.prepare(COMPUTE.model_copy(update={"device": device}), 0).type == "cpu"
+        assert hardware.prepare(COMPUTE.model_copy(update={"device": device}), 0).type == "cpu"
 
 
 def test_the_cpu_is_taken_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     asked = {device: COMPUTE.model_copy(update={"device": device}) for device in ("auto", "cpu", "cuda")}
-    assert {device: loop.prepare(c, 0).type for device, c in asked.items()} == {
+    assert {device: hardware.prepare(c, 0).type for device, c in asked.items()} == {
         "auto": "cuda", "cpu": "cpu", "cuda": "cuda"}  # fmt: skip
 
 

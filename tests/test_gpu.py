@@ -19,7 +19,7 @@ from lesions.networks.build import MEAN, STD
 from lesions.segment import unet
 from lesions.segment.pairs import Pairs, loss_of
 from lesions.tools import check
-from lesions.training import loop
+from lesions.training import hardware, loop
 from tests.conftest import ROOT
 from tests.fake_gpu import fake_gpu
 
@@ -81,7 +81,7 @@ def steps(monkeypatch, awaited, model, batches, recipe, compute, loss) -> int:
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     monkeypatch.setattr(model, "to", lambda *_, **__: model)  # it is there
     with pytest.raises(EnoughError):
-        on = loop.switches(compute, CUDA)
+        on = hardware.switches(compute, CUDA)
         loop.fit(model, recipe, on, CUDA, batches=few, loss_of=loss, validate=lambda _: {}, keep=(), name="gpu")
     return len(awaited)
 

@@ -114,16 +114,40 @@ def test_risk_at_full_coverage_is_the_error_and_reliability_counts_each_image():
     assert calibration.reliability(truth, p.to_numpy())["images"].sum() == 300
 
 
+def said(images: str, p: float, of: str = "val", **changes) -> pd.DataFrame:
+    """What a member says of images of a set: p for class A."""
+    table = pd.DataFrame({"set": of, "image": [*images], "label": "A", "seen": False, "unfamiliarity": ""})
+    return table.assign(p_A=p, p_B=1 - p, **changes)
+
+
 def test_an_ensemble_is_the_mean_whatever_the_order_and_refuses_other_images():
-    _, p = drawn(("A", "B"), 5)
-    table = p.add_prefix("p_").assign(image=list("abcde"), split="val", label="A", unfamiliarity=["", 1, 2, 3, 4])
-    other = table.assign(p_A=table["p_B"], p_B=table["p_A"]).iloc[::-1]
-    keys = ["image", "split", "label"]
-    mean = ensembles.mean({"one": table, "two": other.assign(unfamiliarity=[8, 6, 4, 2, ""])}, keys)
-    assert mean[["p_A", "p_B"]].to_numpy() == pytest.approx(0.5)
-    assert mean["unfamiliarity"].to_list()[1:] == [1.5, 3, 4.5, 6] and np.isnan(mean["unfamiliarity"][0])
-    with pytest.raises(InputError, match="two: its images"):
-        ensembles.mean({"one": table, "two": other.replace("a", "z")}, keys)
+    table = pd.concat(
+        [said("ab", 0.9), said("cd", 0.8, "test"), said("xy", 0.4, "isic2019_test", unfamiliarity=[1, 3])]
+    )
+    other = table.assign(p_A=table["p_B"], p_B=table["p_A"], unfamiliarity=["", "", "", "", 2, 6]).iloc[::-1]
+    mean = ensembles.mean({"one": table, "two": other})
+    assert mean[["p_A", "p_B"]].to_numpy() == pytest.approx(0.5) and mean["image"].to_list() == [*"abcdxy"]
+    assert mean["unfamiliarity"].to_list()[4:] == [1.5, 4.5] and mean["unfamiliarity"][:4].isna().all()
+    for wrong in (other.replace({"image": {"c": "z"}}), other[other["image"] != "x"]):
+        with pytest.raises(InputError, match="its images and parts are not those of one"):
+            ensembles.mean({"one": table, "two": wrong})
+    with pytest.raises(InputError, match="two: its classes"):
+        ensembles.mean({"one": table, "two": other.rename(columns={"p_A": "p_C"})})
+
+
+def test_folds_speak_of_their_own_images_and_together_of_official_ones():
+    """No image is judged by a fold that learnt from it; one that validates a fold stays in validation."""
+    official = {"one": said("xy", 0.2, "isic2019_test", seen=[True, False]), "two": said("xy", 0.6, "isic2019_test")}
+    one = pd.concat([said("ab", 0.9), said("cd", 0.8, "test"), official["one"]])
+    two = pd.concat([said("c", 0.7), said("efa", 0.5, "test"), official["two"]])
+    mean = ensembles.mean({"one": one, "two": two}).set_index(["set", "image"])
+    assert mean.loc["val"]["p_A"].to_dict() == {"a": 0.9, "b": 0.9, "c": 0.7}
+    assert mean.loc["test"]["p_A"].to_dict() == {"d": 0.8, "e": 0.5, "f": 0.5}
+    assert mean.loc["isic2019_test"]["p_A"].to_numpy() == pytest.approx(0.4)
+    assert mean.loc["isic2019_test"]["seen"].to_dict() == {"x": True, "y": False}
+    everything = {"one": pd.concat([said("a", 0.9), said("b", 0.9, "test")]), "two": pd.concat([said("b", 0.5), said("a", 0.5, "test")])}  # fmt: skip  # noqa: E501
+    with pytest.raises(InputError, match="each of its test images validates another fold"):
+        ensembles.mean(everything)
 
 
 def test_a_place_counts_the_entries_above_and_says_why_it_does_not_compare(tmp_path):

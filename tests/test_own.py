@@ -15,8 +15,8 @@ from lesions.core import config
 from lesions.core.errors import InputError
 from lesions.core.files import read_csv, write_csv
 from lesions.isic import splits
-from lesions.raw import tables
 from lesions.raw.config import Data, Own, Sample, Sort
+from lesions.raw.own import read_own, together
 from lesions.raw.zips import PICTURES, members
 from lesions.tools import check, doctor, settings
 from stages import download, resize, score_masks, sort
@@ -116,7 +116,7 @@ def test_a_folder_that_lies_deeper_is_named_before_anything_is_fetched(tmp_path,
 def test_names_of_pictures_come_as_people_write_them(tmp_path):
     lines = ["n;file;dx", "1;C:\\pictures\\p0.JPG;a b", "2;some/p1.jpeg;c+d", "3;p2;a b", "4;p3.v2;a b"]
     raw = laid(tmp_path, [line.replace(";", "\t") for line in lines], ["p0", "p1", "p2", "p3.v2"])
-    table = tables.read_own(raw / "mine.csv", own(image="file", label="dx"), dict.fromkeys(["p0", "p1", "p2", "p3.v2"], "mine.zip"))  # fmt: skip  # noqa: E501
+    table = read_own(raw / "mine.csv", own(image="file", label="dx"), dict.fromkeys(["p0", "p1", "p2", "p3.v2"], "mine.zip"))  # fmt: skip  # noqa: E501
     assert table["image"].to_list() == ["p0", "p1", "p2", "p3.v2"] and set(table["label"]) == {"a b", "c+d"}
     assert (table["lesion"] == table["image"]).all()
 
@@ -135,7 +135,7 @@ def test_a_patient_stays_in_one_part_whatever_the_labels(tmp_path):
 
 def test_lesions_and_patients_hold_together_in_a_chain_and_names_of_both_are_two():
     of = {"lesion": ["1", "1", "2", "2", "3", "", ""], "patient": ["a", "b", "b", "", "1", "", "c"]}
-    found = tables.together(Path("t.csv"), pd.DataFrame({"image": [*"tuvwxyz"]} | of))
+    found = together(Path("t.csv"), pd.DataFrame({"image": [*"tuvwxyz"]} | of))
     assert found.to_list() == ["patient b"] * 4 + ["patient 1", "lesion y", "patient c"]
 
 
@@ -236,7 +236,7 @@ def changed(key: str, value) -> dict:
         ("color_correct.sets", ["hma"], "color_correct.sets: hma: not in data.sets.*ham"),
         ("unets", ["isic2018"], "unets: isic2018: not in data.sets"),
         ("unet34.folds", [0], r"unet34.folds: expected folds where unets names a set"),
-        ("predict_masks.sets", ["ham"], "predict_masks.sets: masks are a U-Net's"),
+        ("predict_masks.sets", {"ham": "segment"}, "predict_masks.sets: masks are a U-Net's"),
         ("classifiers.lite0.split", "balanced", "set ham, images resized/ham/base and split balanced disagree"),
         ("classifiers.lite0.generated", "AK", "generated: expected none"),
         ("data.sets.ham.split", "part", "the table of ham has a split, and so no folds"),
@@ -311,7 +311,7 @@ def test_the_whole_dag_runs_on_ham_alone(tmp_path):
         block |= short | {"cycles": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
     done = ran(sh(folder, "dvc", "repro"))
-    assert {name for name in done if "@" not in name} == {"check", "download", "compare"}
+    assert {name for name in done if "@" not in name} == {"check", "download", "samples", "compare"}
     assert {"sort@ham", "train@d_snap", "cross_validate@residual-4", "export@lite0", "ensemble@best"} <= done
     assert "up to date" in sh(folder, "dvc", "status")
     text = (folder / "metrics/compare.md").read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from lesions.classify import experiment
 from lesions.core.errors import InputError
-from lesions.training import checkpoints, schedules
-from lesions.training.config import Optimisation
+from lesions.training import checkpoints, range_test
 from stages import train
 from tests.conftest import ROOT
 from tests.test_training import COMPUTE, block, data, run  # noqa: F401  (data is a fixture)
@@ -39,6 +37,29 @@ def test_a_head_only_phase_moves_the_head_alone(data, monkeypatch):  # noqa: F81
 def test_phases_follow_one_another(data, monkeypatch):  # noqa: F811
     _, _, found, _ = run(data, monkeypatch, phases=PHASES, schedule="onecycle", epochs=9)
     assert list(found.history["epoch"]) == [1, 2, 3]
+
+
+LEGS = [{"epochs": 1, "lr": "range", "train": "head"}, {"epochs": 2, "lr": "range", "train": "all_but_norm"}]
+
+
+def test_study_ds_legs_find_their_own_rates(data, monkeypatch):  # noqa: F811
+    """The head first, then all but batch norm, each at the rate of its range test; snapshots of the second alone."""
+    legs = {"phases": LEGS, "schedule": "restarts", "cycles": 2, "range_steps": 12, "snapshots": True}
+    trial, _, found, _ = run(data, monkeypatch, **legs)
+    assert list(found.curves) == [1, 2] and all(len(curve) <= 12 for curve in found.curves.values())
+    highest = [range_test.suggestion(curve, 12) for curve in found.curves.values()]
+    assert highest[0] != highest[1]
+    mean = found.history["lr"].to_numpy()
+    assert (mean <= [highest[0], highest[1], highest[1]]).all() and mean[1] == pytest.approx(mean[2])
+    assert [name for name in found.best if name.startswith("snap")] == ["snapshot_1", "snapshot_2"]
+    assert found.best["snapshot_1"][0] == 2 and trial.block.checkpoints[-2:] == ("snapshot_1", "snapshot_2")
+    weight = {key for key in moved(found.best["snapshot_1"][1], found.best["snapshot_2"][1]) if "running" in key}
+    assert weight == set()  # frozen norms keep their statistics
+
+
+def test_the_rate_in_the_history_is_the_mean_of_an_epochs_steps(data, monkeypatch):  # noqa: F811
+    _, _, found, _ = run(data, monkeypatch, epochs=2, lr=1e-3, schedule="none")
+    assert found.history["lr"].to_list() == pytest.approx([1e-3, 1e-3])
 
 
 def test_a_snapshot_is_the_state_at_the_end_of_a_cycle(data, monkeypatch):  # noqa: F811
@@ -105,7 +126,3 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     assert metrics["auc"] == pytest.approx(np.mean(areas), abs=1e-6)
     history = pd.read_csv("plots/train/try/history.csv")
     assert list(history["seed"]) == [5, 6]
-
-
-def test_the_schema_knows_the_schedules():
-    assert set(get_args(Optimisation.model_fields["schedule"].annotation)) == set(schedules.NAMES)

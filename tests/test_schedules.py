@@ -1,6 +1,7 @@
 """Schedules against their published formulas, and the learning-rate range test."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -10,17 +11,24 @@ from torch import Tensor, nn
 
 from lesions.core.errors import InputError
 from lesions.training import range_test, schedules
-from lesions.training.config import Compute, Optimisation
+from lesions.training.config import Optimisation, Phase
+from lesions.training.hardware import Switches
 
-COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 CPU = torch.device("cpu")
+NAMES = get_args(Optimisation.model_fields["schedule"].annotation)
 
 
-def rates(name: str, steps: int, cycles: int = 1, start: tuple[float, ...] = (0.1,)) -> np.ndarray:
-    """The rate of each group at each step: float steps×groups."""
+def chosen(**changes) -> Optimisation:
+    base = {"epochs": 1, "batch": 8, "optimizer": "adam", "lr": 1.0, "weight_decay": 0.0, "schedule": "onecycle"}
+    return Optimisation(**{**base, "augment": [], "seed": 0, **changes})
+
+
+def rates(name: str, steps: int, start: tuple[float, ...] = (0.1,), train: str = "all", **changes) -> np.ndarray:
+    """The rate of each group at each step: float steps×groups, two steps an epoch where they are even."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in start]
-    optimizer = torch.optim.SGD(groups, momentum=0.9)
-    schedule, found = schedules.schedule_for(optimizer, name, steps, cycles), []
+    optimizer, each = torch.optim.SGD(groups, momentum=0.9), 1 + (steps % 2 == 0)
+    phase = Phase(epochs=steps // each, lr=start[0], train=train)
+    schedule, found = schedules.schedule_for(optimizer, chosen(schedule=name, **changes), phase, each), []
     for _ in range(steps):
         found.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
@@ -37,6 +45,12 @@ def test_step_drops_to_a_fifth_after_three_quarters():
     assert found == pytest.approx([0.1] * 15 + [0.02] * 5)
 
 
+def test_step_drops_every_so_many_epochs_as_study_e_has_it():
+    """StepLR(15, .2) over 40 epochs of two steps."""
+    found = rates("step", 80, drop_every=15)[:, 0]
+    assert found == pytest.approx([0.1] * 30 + [0.02] * 30 + [0.004] * 20)
+
+
 def test_cosine_follows_its_formula():
     found = rates("cosine", 40)[:, 0]
     assert found == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 40)) for t in range(40)], abs=1e-9)
@@ -50,6 +64,18 @@ def test_restarts_follow_sgdr():
     assert found[[0, 10, 20]] == pytest.approx(0.1) and found[[5, 15, 25]] == pytest.approx(0.05)
     assert found[[9, 19, 29]] == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
     assert rates("restarts", 30) == pytest.approx(rates("cosine", 30), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["cosine", "restarts"])
+def test_a_cosine_ends_at_the_lowest_rate(name):
+    found = rates(name, 40, cycles=2, lr_min=0.02)[:, 0]
+    length = 40 if name == "cosine" else 20
+    wanted = [0.02 + 0.04 * (1 + math.cos(math.pi * (t % length) / length)) for t in range(40)]
+    assert found == pytest.approx(wanted)
+
+
+def test_the_head_alone_has_one_cycle():
+    assert rates("restarts", 24, cycles=4, train="head") == pytest.approx(rates("restarts", 24))
 
 
 def test_cycles_end_where_the_rate_restarts():
@@ -72,13 +98,13 @@ def test_onecycle_is_smiths_with_fastais_values():
     assert found == pytest.approx(up + down)
     assert found[0] == pytest.approx(0.004) and found[-1] == pytest.approx(4e-7)
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
-    schedules.schedule_for(optimizer, "onecycle", 10)
+    schedules.schedule_for(optimizer, chosen(), Phase(epochs=1, lr=0.1, train="all"), 10)
     assert optimizer.param_groups[0]["betas"][0] == 0.95
 
 
-@pytest.mark.parametrize("name", schedules.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_groups_keep_their_ratio_and_one_step_is_enough(name):
-    found = rates(name, 12, cycles=2, start=(0.1, 0.01))
+    found = rates(name, 12, start=(0.1, 0.01), cycles=2)
     assert found[:, 0] == pytest.approx(10 * found[:, 1])
     assert rates(name, 1).shape == (1, 1)
 
@@ -98,9 +124,7 @@ class Noisy(nn.Module):
 
 @pytest.fixture
 def recipe() -> Optimisation:
-    return Optimisation(
-        epochs=1, batch=8, optimizer="adam", lr=1.0, weight_decay=0.0, schedule="onecycle", augment=[], seed=0
-    )
+    return chosen()
 
 
 def model() -> Noisy:
@@ -115,22 +139,33 @@ def batches():
 
 
 def find(network: nn.Module, recipe: Optimisation, **changes):
-    return range_test.find(network, recipe, COMPUTE, CPU, batches, nn.functional.mse_loss, **changes)
+    return range_test.find(network, recipe, Switches(), CPU, batches, nn.functional.mse_loss, **changes)
+
+
+def test_the_body_has_a_rate_of_its_own(recipe):
+    """Study C's U-Net: 3e-4 for the head, 3e-5 for the body."""
+    network = model()
+    optimizer = schedules.optimizer_for(network, recipe, 3e-4, body_lr=3e-5)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, weight in network.named_parameters():
+        wanted = 3e-4 if name.startswith("fc") else 3e-5
+        assert rate_of.get(id(weight)) == (wanted if weight.requires_grad else None)
 
 
 def test_the_rate_grows_by_a_factor_until_the_loss_diverges(recipe):
-    table, suggested = find(model(), recipe.model_copy(update={"optimizer": "sgd"}), lr_max=1e4, steps=80)
+    table = find(model(), recipe.model_copy(update={"optimizer": "sgd"}), lr_max=1e4, steps=80)
+    suggested = range_test.suggestion(table, 80)
     assert list(table) == ["lr", "loss", "smoothed"] and len(table) < 80
     assert table["lr"].to_numpy() == pytest.approx(np.geomspace(1e-7, 1e4, 80)[: len(table)])
     assert np.isfinite(table).all().all()
     assert table["smoothed"].max() <= 4 * table["smoothed"].iloc[0]
     assert table["lr"].iloc[8] <= suggested < table["lr"].iloc[table["smoothed"].argmin()]
-    whole, _ = find(model(), recipe, lr_max=1e-4, steps=20)
+    whole = find(model(), recipe, lr_max=1e-4, steps=20)
     assert len(whole) == 20 and whole["lr"].iloc[-1] == pytest.approx(1e-4)
 
 
 def test_losses_are_smoothed_without_bias(recipe):
-    table, _ = find(model(), recipe, lr_max=1e-2, steps=30)
+    table = find(model(), recipe, lr_max=1e-2, steps=30)
     weights = 0.98 ** np.arange(30)[::-1]
     for n in (1, 2, 17, 30):
         expected = np.average(table["loss"][:n], weights=weights[30 - n :])
@@ -152,8 +187,12 @@ def test_model_and_random_state_are_as_they_were(recipe):
 def test_the_model_is_restored_after_an_error_too(recipe):
     network = model()
     before = {k: v.clone() for k, v in network.state_dict().items()}
+    table = range_test.find(network, recipe, Switches(), CPU, batches, lambda x, y: (x * math.nan).mean(), steps=20)
     with pytest.raises(InputError, match="diverged after 0 of 20 steps"):
-        range_test.find(network, recipe, COMPUTE, CPU, batches, lambda x, y: (x * math.nan).mean(), steps=20)
+        range_test.suggestion(table, 20)
+    broken = [(torch.zeros(8, 9, 4, 4), torch.zeros(8, 1))]  # nine channels
+    with pytest.raises(RuntimeError):
+        range_test.find(network, recipe, Switches(), CPU, lambda: broken, nn.functional.mse_loss, steps=20)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
@@ -168,8 +207,7 @@ def test_frozen_batch_norm_is_frozen_in_the_test_as_in_training(recipe):
 
 def test_two_tests_agree(recipe):
     first, again = (find(model(), recipe, steps=40) for _ in range(2))
-    pd.testing.assert_frame_equal(first[0], again[0])
-    assert first[1] == again[1]
+    pd.testing.assert_frame_equal(first, again)
 
 
 def test_the_suggestion_is_the_steepest_descent_and_the_first_steps_do_not_count():
@@ -183,8 +221,8 @@ def test_the_suggestion_is_the_steepest_descent_and_the_first_steps_do_not_count
 
 
 def test_the_picture_marks_the_suggestion(recipe):
-    table, suggested = find(model(), recipe, steps=20)
-    (axis,) = range_test.figure(table, suggested).axes
+    table = find(model(), recipe, steps=20)
+    (axis,), suggested = range_test.figure(table, 20).axes, range_test.suggestion(table, 20)
     lines = {line.get_label(): line for line in axis.get_lines()}
     assert axis.get_xscale() == "log"
     assert lines["smoothed"].get_ydata() == pytest.approx(table["smoothed"])

@@ -12,7 +12,7 @@ from lesions.classify.config import Classifier
 from lesions.core import files
 from lesions.core.errors import InputError
 from lesions.networks import build
-from lesions.training import checkpoints, freezing, loop
+from lesions.training import checkpoints, freezing, hardware, loop, schedules
 from lesions.training.config import Compute
 from stages import attention
 
@@ -198,8 +198,8 @@ def test_switches_change_nothing_but_rounding(data, monkeypatch):
     one = block(family="torchvision", network="resnet18", optimizer="sgd", augment=[], epochs=1, batch=48)  # one step
     for on in (True, False):
         trial = experiment.Experiment(one, one.split, COMPUTE.model_copy(update={"device": "cpu"}), data)
-        assert trial.switches == loop.Switches(channels_last=True, fused=True)
-        trial.switches = loop.Switches(channels_last=on, fused=on)
+        assert trial.switches == hardware.Switches(channels_last=True, fused=True)
+        trial.switches = hardware.Switches(channels_last=on, fused=on)
         model, fit = trial.fit("test")
         assert model.conv1.weight.is_contiguous(memory_format=trial.switches.layout)
         found.append((fit.history.to_numpy(), trial.predict(model, fit.best).filter(like="p_").to_numpy()))
@@ -210,10 +210,10 @@ def test_switches_change_nothing_but_rounding(data, monkeypatch):
 
 def test_switches_are_what_is_asked_for_on_cuda_alone():
     both = COMPUTE.model_copy(update={"compile": True})
-    every = loop.Switches(True, True, True, True)
-    assert loop.switches(both, torch.device("cuda")) == every
-    assert loop.switches(both, torch.device("cpu")) == loop.Switches(True, True)
-    assert loop.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
+    every = hardware.Switches(True, True, True, True)
+    assert hardware.switches(both, torch.device("cuda")) == every
+    assert hardware.switches(both, torch.device("cpu")) == hardware.Switches(True, True)
+    assert hardware.switches(COMPUTE.model_copy(update={"amp": False}), torch.device("cuda")).amp is False
     assert every.autocast(torch.device("cpu")).fast_dtype == torch.bfloat16 and every.layout == torch.channels_last
 
 
@@ -314,7 +314,7 @@ def test_a_weight_that_is_lost_in_the_last_step_is_named(data, monkeypatch):
             if self.steps == 6:  # 48 images in batches of 8
                 self.param_groups[0]["params"][0].data.fill_(float("nan"))
 
-    monkeypatch.setitem(loop.OPTIMIZERS, "sgd", Poisoned)
+    monkeypatch.setitem(schedules.OPTIMIZERS, "sgd", Poisoned)
     with pytest.raises(InputError, match=r"the loss is not finite in epoch 1; expected a smaller lr"):
         run(data, monkeypatch, optimizer="sgd", epochs=1)
 

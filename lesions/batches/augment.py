@@ -16,7 +16,7 @@ from torch.nn import functional
 from lesions.batches.feed import unit
 from lesions.batches.per_image import apply_
 from lesions.batches.photometric import PHOTOMETRIC
-from lesions.batches.warps import WARPS, still
+from lesions.batches.warps import BLACK, WARPS, still
 from lesions.core.errors import InputError, nearest
 
 Step = tuple[tuple[str, ...], float]  # with this probability an image gets one of these, each as likely
@@ -88,6 +88,7 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
     """Flip and warp the tensors of a batch, images, then masks, in the same way: each B×C×H×W, its dtype stays.
 
     Flips come first and are exact; all warps are composed into one resampling, bilinear for images, nearest for masks.
+    What a warp of BLACK brings in from outside is 0, of others the reflected image.
     """
     images = batch[0]
     if images.shape[-1] != images.shape[-2]:
@@ -106,11 +107,15 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
         return batch
     height, width = images.shape[-2:]
     grid = still(len(images), height, width, images.device)
+    outside = torch.zeros_like(grid[:, :1], dtype=torch.bool)
     for step in reversed(warps):  # from the result back to the source
         for name, index in drawn(step, len(images), generator):
             grid = apply_(partial(warped, name, generator), grid, index)
-    images, *masks = batch
-    return sampled(images, grid, "bilinear"), *(sampled(mask, grid, "nearest") for mask in masks)
+            if name in BLACK:
+                rows = index.to(grid.device)
+                outside[rows] |= (grid[rows].abs() > 1).any(dim=1, keepdim=True)
+    modes = ("bilinear", *("nearest",) * (len(batch) - 1))
+    return tuple(sampled(x, grid, mode).masked_fill_(outside, 0) for x, mode in zip(batch, modes, strict=True))
 
 
 def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> Tensor:

@@ -43,10 +43,7 @@ def zoom(grid: Tensor, generator: torch.Generator, limit: float) -> Tensor:
 def shift_scale_rotate(
     grid: Tensor, generator: torch.Generator, shift: float = 0.1, scale: float = 0.1, rotation: float = 15
 ) -> Tensor:
-    """Turn by ±rotation degrees and enlarge by 1 ± scale about the centre, then move by ±shift of each side.
-
-    The winners fill what comes in from outside with black; here, as in all warps, it is the reflected image.
-    """
+    """Turn by ±rotation degrees and enlarge by 1 ± scale about the centre, then move by ±shift of each side."""
     angle = uniform(grid, generator, -math.radians(rotation), math.radians(rotation))
     factor = uniform(grid, generator, 1 - scale, 1 + scale)
     moved = torch.cat([uniform(grid, generator, -2 * shift, 2 * shift) for _ in range(2)], dim=1)
@@ -104,3 +101,4 @@ WARPS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "elastic": elastic,
     "shift_scale_rotate": shift_scale_rotate,
 }
+BLACK = ("shift_scale_rotate",)  # what it brings in from outside is black, as the winners have it; else the reflection

@@ -22,6 +22,7 @@ class Recipe(Optimisation):
     predict: tuple[Literal["train", "val", "test"], ...]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     runs: Count = 1  # seeds seed, seed + 1, …
+    dropouts: Count = 1  # draws of it, of which the mean is taken
     snapshots: bool = False  # a checkpoint at the end of each cycle
 
 
@@ -41,7 +42,7 @@ class Classifier(Recipe):
     def checkpoints(self) -> tuple[str, ...]:
         """Return the names of the states that are kept: the best by each metric, and snapshots at ends of cycles."""
         best = ("loss", "accuracy", "bma") + ("auroc",) * (self.split in BY_AUROC)
-        cycles = self.snapshots * self.cycles * len(self.all_phases)
+        cycles = self.snapshots * sum(self.cycles for phase in self.all_phases if phase.train != "head")
         return *best, *(f"snapshot_{number}" for number in range(1, cycles + 1))
 
     @property
@@ -51,10 +52,14 @@ class Classifier(Recipe):
 
 
 class CrossValidation(Section):
-    """One fold of one classifier; the rest repeats the classifier's, because dvc.yaml needs it here."""
+    """One fold of one classifier; the rest repeats the classifier's, because dvc.yaml needs it here.
+
+    keep: keep the state of the highest BMA, to score it on official test sets.
+    """
 
     classifier: Name
     fold: Annotated[int, Field(ge=1)]
+    keep: bool = False
     recipe: str
     family: str
     set: str

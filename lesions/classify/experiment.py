@@ -17,7 +17,7 @@ from lesions.core.files import read_array, read_csv
 from lesions.core.images import resized
 from lesions.isic import metrics, splits
 from lesions.networks import build
-from lesions.training import checkpoints, loop
+from lesions.training import checkpoints, hardware, loop
 from lesions.training.config import Compute
 
 CHECKPOINTS = ("loss", "accuracy", "bma")  # study A, section 5.2: the lowest loss, the highest accuracy and BMA
@@ -37,7 +37,7 @@ def inputs(block: Classifier, data: Path) -> list[Path]:
 class Predictor:
     """What a block's network says of images: the block's batch, its network's mean and std, the device's switches."""
 
-    def __init__(self, block: Classifier, switches: loop.Switches) -> None:
+    def __init__(self, block: Classifier, switches: hardware.Switches) -> None:
         self.size, self.layout = 2 * block.batch, switches.layout
         self.network = build.find(block.family, block.network)
 
@@ -65,8 +65,8 @@ class Experiment:
 
     def __init__(self, block: Classifier, split: str, compute: Compute, data: Path) -> None:
         self.block, self.split = block, split
-        self.device = loop.prepare(compute, block.seed)
-        self.switches = loop.switches(compute, self.device)
+        self.device = hardware.prepare(compute, block.seed)
+        self.switches = hardware.switches(compute, self.device)
         self.network = build.find(block.family, block.network)
         self.predictor = Predictor(block, self.switches)
         self.table = read_csv(
@@ -135,7 +135,8 @@ class Experiment:
         block, start = self.block, Path(self.block.weights)
         imagenet = start if start.parts[0] == "data" and start.name != "none" else None
         size = self.feed.arrays[0].shape[1:3]
-        model = build.build(block.family, block.network, len(self.classes), size, imagenet, block.dropout)
+        classes = len(self.classes)
+        model = build.build(block.family, block.network, classes, size, imagenet, block.dropout, block.dropouts)
         if start.parts[0] == "models":
             checkpoints.load_into(model, start)
         return model

@@ -170,14 +170,18 @@ def roc_figure(tested: dict[str, Tested], kind: str) -> Figure:
 
 
 def curves_figure(study: str, histories: dict[str, pd.DataFrame], kind: str, what: str = "loss") -> Figure:
-    """Draw loss or accuracy of each classifier in training and in validation by epoch, a line a seed."""
-    figure, axes = squares(len(histories), f"{study}: {what} in training and in validation, by epoch", kind, 2.7)
+    """Draw loss, accuracy or the rate (lr) of each classifier by epoch, of training and validation, a line a seed."""
+    lines = {f"train_{what}": ("training", GREY), f"val_{what}": ("validation", OURS)}
+    title = f"{study}: {what} in training and in validation, by epoch"
+    if what == "lr":
+        lines, title = {"lr": ("mean of an epoch's steps", OURS)}, f"{study}: learning rate, by epoch"
+    figure, axes = squares(len(histories), title, kind, 2.7)
     for axis, (name, history) in zip(axes, histories.items(), strict=True):
         for _, one in history.groupby("seed"):
-            axis.plot(one["epoch"], one[f"train_{what}"], "o-", color=GREY, ms=3, lw=1, label="training")
-            axis.plot(one["epoch"], one[f"val_{what}"], "o-", color=OURS, ms=3, lw=1, label="validation")
+            for column, (label, color) in lines.items():
+                axis.plot(one["epoch"], one[column], "o-", color=color, ms=3, lw=1, label=label)
         axis.set_title(name, fontsize=9)
-        highest = history[[f"train_{what}", f"val_{what}"]].max(axis=None)
+        highest = history[list(lines)].max(axis=None)
         axis.set(xlim=(0.5, history["epoch"].max() + 0.5), ylim=(0, 1.1 * highest))
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     legend(figure, axes[0])
@@ -267,6 +271,11 @@ def draw(
             f"losses_{name.lower()}": curves_figure(f"Study {name}" if name in kinds else name, r, kinds.get(name, ""))
             for name, r in histories.items()
             if r
+        }
+        figures |= {
+            f"rates_{name.lower()}": curves_figure(f"Study {name}", histories[name], kinds[name], "lr")
+            for name in "DE"
+            if histories[name]
         }
         if tables:
             figures["classes"] = classes_figure(tables, kind)

@@ -150,11 +150,13 @@ class Tables:
                 found.setdefault(line["row"], none)[line["metric"]] = both(line, digits)
         return found
 
-    def side_by_side(self, study: str, table: str, metrics: dict[str, str], alone: bool = False) -> Table:
+    def side_by_side(
+        self, study: str, table: str, metrics: dict[str, str], alone: bool = False, digits: int = 3
+    ) -> Table:
         """Return one line a row of the paper; published and ours of each metric. alone: the table is ours alone."""
         given = set(self.rows(study, table).dropna(subset="published")["metric"])
         columns = [(m, who) for m in metrics for who in ("published", "ours") if who == "ours" or m in given]
-        cells = self.cells(study, table, metrics).items()
+        cells = self.cells(study, table, metrics, digits).items()
         header = [metrics[metric] if alone else f"{metrics[metric]}, {who}" for metric, who in columns]
         return ["", *header], [[row, *(of[metric][who] for metric, who in columns)] for row, of in cells]
 

@@ -27,6 +27,16 @@ Rows = list[dict[str, Any]]
 Seeds = dict[str, dict[str, pd.Series]]  # metric -> run -> float by seed
 
 
+def classes(labels: pd.Series) -> Rows:
+    """Return Table 5.1 of study A and 3.2 of B: images of each class of ISIC 2019, and their share as printed."""
+    rows = []
+    for label, count in labels.value_counts().items():
+        share = round(count / len(labels), 4)
+        rows += scored("A", "Table 5.1", str(label), len(labels), {"images": (count,) * 3})
+        rows += scored("B", "Table 3.2", str(label), len(labels), {"share": (share,) * 3})
+    return rows
+
+
 def train(runs: Runs, blocks: Blocks) -> tuple[Found, Rows]:
     """Return the runs of study A's Tables 6.1 and 6.2, and every checkpoint of them."""
     found, rows = {}, []

@@ -117,10 +117,22 @@ def put_head(model: nn.Module, network: Network, classes: int) -> None:
             model.set_submodule(place, (network.head or nn.Linear)(last.in_features, classes))
 
 
-def put_dropout(model: nn.Module, p: float) -> None:
-    """Put dropout before each layer that gives logits (study E's M4 to M7), beside any that the network has."""
+class MeanDropout(nn.Dropout):
+    """Take the mean of several draws of dropout; before a linear layer, that gives the mean of its outputs."""
+
+    def __init__(self, p: float, draws: int) -> None:
+        super().__init__(p)
+        self.draws = draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean over draws, of the shape of `x`."""
+        return torch.stack([super(MeanDropout, self).forward(x) for _ in range(self.draws)]).mean(dim=0)
+
+
+def put_dropout(model: nn.Module, p: float, draws: int) -> None:
+    """Put dropout before each layer that gives logits (study E's M4 to M6), beside any that the network has."""
     for name, layer in last_layers(model).items():
-        model.set_submodule(name, Head(nn.Dropout(p), layer))
+        model.set_submodule(name, Head(MeanDropout(p, draws) if draws > 1 else nn.Dropout(p), layer))
 
 
 @contextmanager
@@ -147,13 +159,15 @@ def try_out(model: nn.Module, size: Size, name: str, shape: tuple[int, ...]) -> 
         raise InputError(f"params.yaml: {name}: expected an output of shape {shape} for one image, found {found}")
 
 
-def build(of: str, name: str, classes: int, size: Size, weights: Path | None = None, dropout: float = 0.0) -> nn.Module:
+def build(
+    of: str, name: str, classes: int, size: Size, weights: Path | None = None, dropout: float = 0.0, draws: int = 1
+) -> nn.Module:
     """Build the network from float B×3×H×W, normalised by its mean and std, to logits B×`classes`.
 
     `size`: of the images. `weights`: published ones of the network, or of a variant's plain network, whose head is
-    replaced. `dropout`: the probability of dropout put before the last layer; at 0 there is none. Initial values come
-    from torch's global seed. Raises InputError for an unknown name, weights that do not match, and a size or a dropout
-    that the network cannot take.
+    replaced. `dropout`: the probability of dropout put before the last layer, the mean of so many `draws`; at 0 there
+    is none. Initial values come from torch's global seed. Raises InputError for an unknown name, weights that do not
+    match, and a size or a dropout that the network cannot take.
     """
     network, size = find(of, name), (int(size[0]), int(size[1]))
     with accepting(size, f"network {name}"):
@@ -161,6 +175,6 @@ def build(of: str, name: str, classes: int, size: Size, weights: Path | None = N
     put_head(model, network, classes)
     try_out(model, size, f"network {name}", (1, classes))
     if dropout > 0:
-        put_dropout(model, dropout)
+        put_dropout(model, dropout, draws)
         try_out(model, size, f"network {name} with dropout", (1, classes))
     return model

@@ -1,6 +1,6 @@
 """Define the sections score and ensembles of params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,8 +8,10 @@ from lesions.core.config import Name, Section
 
 
 class Score(Section):
-    """A classifier that is scored on the official test sets; the rest repeats its block, because dvc.yaml needs it."""
+    """A classifier or a fold that is scored on the official test sets; the rest repeats its block's, for dvc.yaml."""
 
+    classifier: Name
+    trained: Literal["train", "cross_validate"]  # the stage that did it
     recipe: Name
     family: Name
     set: Name
@@ -17,4 +19,4 @@ class Score(Section):
 
 
 class Ensemble(Section):
-    members: Annotated[tuple[Name, ...], Field(min_length=1)]  # classifiers of one split
+    members: Annotated[tuple[str, ...], Field(min_length=1)]  # of score: classifiers of one split, or folds

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import re
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +10,12 @@ import pandas as pd
 
 from lesions.core.errors import InputError
 from lesions.isic.names import CLASSES, DIAGNOSES, HAM_CLASSES, TESTS, TWINS, UNKNOWN, canonical
-from lesions.raw.config import Own
-from lesions.raw.zips import PICTURES, members, open_archive
+from lesions.raw.zips import members, open_archive
 
 TRUTH_COLUMNS = ("image", *CLASSES, UNKNOWN)
 UNSCORED = ("ISIC_0035068",)  # of ISIC 2018 Task 3: the official scorer leaves it out
 METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
 MISSING = ("nan", "na", "n/a", "none", "null")  # how other programs write a blank
-SEXES = dict.fromkeys((*MISSING, "unknown"), "") | {"f": "female", "m": "male"}
-ROLES = {"train": "train training", "val": "val valid validation dev", "test": "test testing"}  # as tables write them
-CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")  # names of columns and files are made of it
 TRUTH_2017_COLUMNS = {"image_id": "image", "melanoma": "MEL", "seborrheic_keratosis": "BKL"}  # -> 2019's terms
 TRUTH_2020_COLUMNS = ("image_name", "lesion_id", "diagnosis")
 PAIRED = {"ISIC_id": "image_name_1", "ISIC_id_paired": "image_name_2"}  # other names in the list of duplicates
@@ -186,27 +180,6 @@ def read_test(raw: Path, name: str, images: Iterable[str]) -> pd.DataFrame:
     return table[scored].reset_index(drop=True)
 
 
-def read_people(path: Path, image: str, sex: str | None, age: str | None) -> pd.DataFrame:
-    """Read columns image, sex (a word in small letters) and age (years) of whom each image shows; NaN where unknown.
-
-    image, sex, age: columns of `path`; sex and age may be missing. An age that is no number is told on stderr.
-    """
-    there = [column for column in (sex, age) if column in lines_of(path, (image,))[0][1]]
-    table = read_rows(path, tuple(dict.fromkeys((image, *there))))
-    blank = pd.Series("", table.index)
-    sexes = table[sex].str.lower().replace(SEXES) if sex in there else blank
-    said = table[age].where(~table[age].str.lower().isin(MISSING), "") if age in there else blank
-    ages = pd.to_numeric(said, errors="coerce")
-    unread = said[ages.isna() & (said != "")]
-    if len(unread):
-        first = unread.iloc[0]
-        print(
-            f"{path}: {len(unread)} of {age} are no numbers of years and left out, {first!r} the first", file=sys.stderr
-        )
-    found = pd.DataFrame({"image": table["image"].map(stem), "sex": sexes.where(sexes != ""), "age": ages})
-    return found.drop_duplicates("image")
-
-
 def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFrame:
     """Read columns image, lesion, label of the images of 2020 that study E uses, in the ground truth's order.
 
@@ -222,74 +195,6 @@ def read_2020(truth: Path, duplicates: Path, images: Iterable[str]) -> pd.DataFr
     if table.empty:
         raise InputError(f"{truth}: no image with a diagnosis among {', '.join(DIAGNOSES)}; expected thousands")
     return table[["image", "lesion", "label"]].reset_index(drop=True)
-
-
-def stem(picture: str) -> str:
-    """Return a picture's name without the folder before it and without its ending, if that is a picture's."""
-    name = picture.replace("\\", "/").rpartition("/")[2]
-    start, _, ending = name.rpartition(".")
-    return start if start and f".{ending.lower()}" in PICTURES else name
-
-
-def together(path: Path, table: pd.DataFrame) -> pd.Series:
-    """Return one name for all rows of `table`, read from `path`, that lesions and patients hold together, in a chain
-    too: the patient or, without one, the lesion or the image."""
-    ids = {column: lesion_ids(path, table, column) for column in ("lesion", "patient") if column in table}
-    if len(ids) < 2:
-        return next(iter(ids.values()), table["image"])
-    found = ("patient " + ids["patient"]).where(table["patient"] != "", "lesion " + ids["lesion"])
-    before = None
-    while not found.equals(before):
-        before = found
-        for column in ids.values():
-            found = found.groupby(column).transform("max")  # a patient's name comes after a lesion's
-    return found
-
-
-def read_own(path: Path, own: Own, images: dict[str, str]) -> pd.DataFrame:
-    """Read columns image, archive, lesion, label and, where there is one, split (train, val or test) of a set of one's
-    own, in its order. lesion: what stays in one part, as `together` has it.
-
-    images: the archive of each picture there is; one without a row is told on stderr and left out, as are rows of
-    labels that `own.labels` does not name. Raises InputError for a row without picture, a blank or unusable label, a
-    word that is no part, and a lesion in two parts.
-    """
-    found = read_rows(path, tuple(dict.fromkeys(own.columns))).rename(columns={"image": own.image})
-    roles = {"image": own.image, "label": own.label, "lesion": own.lesion, "patient": own.patient, "split": own.split}
-    table = pd.DataFrame({role: found[column] for role, column in roles.items() if column})
-    table["image"] = table["image"].map(stem)
-    for line in table.index[table["image"].duplicated()]:
-        raise InputError(f"{path}: line {line}: image {table['image'][line]} stands twice; expected one row an image")
-    if own.labels:
-        named = table["label"].isin(own.labels)
-        if not named.all():
-            others = ", ".join(sorted(set(table["label"][~named])))
-            print(
-                f"{path}: left out {(~named).sum()} images of labels without a name in labels: {others}",
-                file=sys.stderr,
-            )
-        table = table[named].assign(label=table["label"].map(own.labels))
-    for line in table.index[~table["label"].map(lambda label: bool(CLASS.fullmatch(label)))]:
-        raise InputError(
-            f"{path}: line {line}: label {table['label'][line]!r}; expected letters, digits, spaces and ._+-"
-        )
-    for image in table["image"][~table["image"].isin(list(images))]:
-        raise InputError(
-            f"{path}: image {image}: not in {', '.join(own.pictures)}; mend either and, if the folder has it, say "
-            f"python -m stages.download --accept {own.pictures[0]}"
-        )
-    if more := sorted(set(images) - set(table["image"])):
-        print(f"{path}: left out {len(more)} pictures without a row, {more[0]} the first", file=sys.stderr)
-    table = table.assign(lesion=together(path, table), archive=table["image"].map(images))
-    if not own.split:
-        return table[["image", "archive", "lesion", "label"]].reset_index(drop=True)
-    known = {word: role for role, words in ROLES.items() for word in words.split()}
-    words, table["split"] = table["split"], table["split"].str.lower().map(known)
-    for line in table.index[table["split"].isna()]:
-        raise InputError(f"{path}: line {line}: {own.split} {words[line]!r}; expected train, val or test")
-    for lesion in table.groupby("lesion")["split"].nunique().loc[lambda parts: parts > 1].index:
-        raise InputError(f"{path}: {lesion} is in two parts of {own.split}; expected a lesion or a patient in one")
-    return table[["image", "archive", "lesion", "label", "split"]].reset_index(drop=True)
 
 
 def agree(path: Path, rows: Iterable[str], images: Iterable[str], where: str) -> None:

@@ -1,5 +1,6 @@
 """Define the sections segment, unet34 and predict_masks of params.yaml."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,6 +23,15 @@ class Segment(Optimisation):
     weights: Name
     loss: Literal["bce", "jaccard", "bce_jaccard"]
 
+    @property
+    def array(self) -> str:
+        """Return the array of isic2018 that the U-Net learns on."""
+        return "segment"
+
+    def states(self, checkpoint: str = "jaccard") -> list[Path]:
+        """Return the file of the U-Net's state."""
+        return [Path(f"models/segment/{checkpoint}.pt")]
+
 
 class Unet34(Section):
     """The settings of study D's segmentation; each fold is a stage."""
@@ -39,8 +49,19 @@ class Unet34(Section):
     augment: tuple[str, ...]  # names of lesions/batches/augment.py
     seed: Seed
 
+    @property
+    def array(self) -> str:
+        """Return the array of isic2018 that the folds learn on at last."""
+        return self.phases[-1].array
+
+    def states(self) -> list[Path]:
+        """Return the files of the folds' states, whose mean is the ensemble."""
+        return [Path(f"models/unet34/{fold}.pt") for fold in self.folds]
+
 
 class PredictMasks(Section):
-    sets: tuple[Name, ...]
+    """Whose masks a set's images get: study A's U-Net's, at a checkpoint, or study D's ensemble's."""
+
+    sets: dict[Name, Literal["segment", "unet34"]]
     checkpoint: Literal["loss", "jaccard"]
     threshold: Fraction

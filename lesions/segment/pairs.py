@@ -15,7 +15,7 @@ from lesions.core import resume
 from lesions.core.files import read_array
 from lesions.isic import metrics
 from lesions.segment import unet
-from lesions.training import loop
+from lesions.training import hardware, loop
 from lesions.training.config import Compute, Optimisation
 
 
@@ -62,7 +62,7 @@ class Pairs:
 
         device = self.images.device
         return loop.fit(
-            model, recipe, loop.switches(compute, device), device, batches=partial(self.batches, recipe),
+            model, recipe, hardware.switches(compute, device), device, batches=partial(self.batches, recipe),
             loss_of=loss_of(loss), validate=validate, keep=keep, name=name, run=run,
         )  # fmt: skip
 

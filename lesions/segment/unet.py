@@ -13,7 +13,7 @@ from lesions.core.errors import InputError, nearest
 from lesions.networks import torchvision
 from lesions.networks.build import MEAN, STD, Network, Size, Statistics, check, filled, find, try_out
 from lesions.networks.timm import fixed
-from lesions.training import loop
+from lesions.training import checkpoints, hardware
 from lesions.training.config import Compute
 
 STRIDE = 32  # the encoder halves five times
@@ -96,11 +96,26 @@ def forward(model: nn.Module, images: Tensor) -> Tensor:
     return model(padded(images))[..., : images.shape[-2], : images.shape[-1]]
 
 
+def trained(decoder: str, encoder: str, size: Size, states: list[Path], device: torch.device) -> list[nn.Module]:
+    """Return a U-Net for each file of a state, on the device. Raises InputError for another network's."""
+    found = []
+    for path in states:
+        model = build(decoder, encoder, size)
+        checkpoints.load_into(model, path)
+        found.append(model.to(device).to(memory_format=torch.channels_last))
+    return found
+
+
+def mean(models: list[nn.Module], images: Tensor, compute: Compute) -> Tensor:
+    """Return the mean of the models' `probabilities`."""
+    return torch.stack([probabilities(model, images, compute) for model in models]).mean(dim=0)
+
+
 @torch.inference_mode()
 def probabilities(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     """Return float32 B×H×W in 0..1 from uint8 B×3×H×W."""
     model.eval()
     mean, std = vars(model)["statistics"]
-    with loop.switches(compute, images.device).autocast(images.device):
+    with hardware.switches(compute, images.device).autocast(images.device):
         logits = forward(model, normalised(unit(images), mean, std))
     return logits.float().sigmoid()[:, 0]

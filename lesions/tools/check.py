@@ -170,9 +170,7 @@ class Params(Section):
             for of in sets:
                 if of not in classify:
                     raise ValueError(f"{place}.sets: {of}: no array classify in resize.{of}.arrays")
-        for name, one in self.masked.items():
-            if one.set not in self.predict_masks.sets:
-                raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
+        self.agree_on_masks()
         gan = self.resize["isic2019"].arrays.get("gan") if "isic2019" in self.resize else None
         if self.gans and (gan is None or gan.shape != GAN_SIZE):
             raise ValueError(f"resize.isic2019.arrays.gan.shape: expected {list(GAN_SIZE)}, as study B's networks have")
@@ -188,6 +186,16 @@ class Params(Section):
             if set_of(run.images, self.masked) != "isic2019":
                 raise ValueError(f"base_models.{name}.images: {run.images}: expected an array of isic2019")
 
+    def agree_on_masks(self) -> None:
+        """Check that masked sets have masks, and that study D's U-Nets, of squeezed pictures, get no crops."""
+        for of, nets in self.predict_masks.sets.items():
+            fits = {self.resize[of].arrays["classify"].fit, self.resize["isic2018"].arrays[self.unet34.array].fit}
+            if nets == "unet34" and fits != {"squeeze"}:
+                raise ValueError(f"predict_masks.sets.{of}: unet34 takes squeezed pictures alone; expected segment")
+        for name, one in self.masked.items():
+            if one.set not in self.predict_masks.sets:
+                raise ValueError(f"masked.{name}.set: {one.set} has no masks; add it to predict_masks.sets")
+
     def agree_on_classifier(self, place: str, block: Classifier) -> None:
         """Check a block's recipe, and that its set, images, split and predictions go together."""
         if block.recipe not in self.recipes:
@@ -196,8 +204,8 @@ class Params(Section):
         if block.family not in families:  # dvc.yaml makes the family's file a dependency
             raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, families)}")
         for phase in block.all_phases:
-            if phase.epochs % block.cycles:
-                raise ValueError(f"{place}: epochs {phase.epochs} in {block.cycles} cycles: expected a multiple")
+            if phase.epochs % (cycles := block.cycles_of(phase)):
+                raise ValueError(f"{place}: epochs {phase.epochs} in {cycles} cycles: expected a multiple")
         only = {"isic2017": ("melanoma",), "merged": ("eighty",), "isic2018": ()}.get(block.set)
         if only is None:
             only = SPLITS if block.set in SETS else OWN_SPLITS
@@ -246,8 +254,12 @@ class Params(Section):
         self.agree_on_fields(place, one, block)
 
     def agree_on_score(self, place: str, name: str, scored: Score) -> None:
-        """Check a classifier that is scored on test sets against its block, which it repeats in part."""
-        block = self.block_of(place, name)
+        """Check a classifier or a fold that is scored on test sets against its block, which it repeats in part."""
+        block, fold = self.block_of(place, scored.classifier), self.cross_validate.get(name)
+        if scored.trained == "cross_validate" and not (fold and fold.keep and fold.classifier == scored.classifier):
+            raise ValueError(f"{place}: expected cross_validate.{name}, a fold of {scored.classifier}, with keep: true")
+        if scored.trained == "train" and name != scored.classifier:
+            raise ValueError(f"{place}.classifier: expected {name}, or trained: cross_validate")
         if block.images.startswith("masked/"):
             raise ValueError(f"{place}: {name} has masked images, which test sets have not; choose another classifier")
         self.agree_on_fields(place, scored, block)
@@ -266,10 +278,10 @@ class Params(Section):
         for name in ensemble.members:
             if name not in self.score:
                 raise ValueError(f"{place}: {name!r} is not in the section score{nearest(name, self.score)}")
-        splits = {(self.classifiers[name].set, self.classifiers[name].split) for name in ensemble.members}
-        if len(splits) > 1:
+        blocks = [self.classifiers[self.score[name].classifier] for name in ensemble.members]
+        if len({(block.set, block.split) for block in blocks}) > 1:  # a fold's classifier has split standard, fold 0
             raise ValueError(f"{place}: expected members of one set and split")
-        if not {"val", "test"} <= {part for name in ensemble.members for part in self.classifiers[name].predict}:
+        if any(not {"val", "test"} <= set(block.predict) for block in blocks):
             raise ValueError(f"{place}: expected members with val and test in predict")
 
     def agree_on_pair(self, place: str, pair: Attention) -> None:

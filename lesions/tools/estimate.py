@@ -114,7 +114,10 @@ def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
     epochs = sum(phase.epochs for phase in one.all_phases)
     steps = epochs * here["train"] + PREDICTED * (epochs * here["val"] + 2 * here["test"])
     found = [Work("segment", kind, steps, 2, images)]
-    found += [Work(f"predict_masks@{name}", kind, PREDICTED * count[name]) for name in chosen.predict_masks.sets]
+    last = Kind("unet", many.decoder, many.encoder, arrays[many.array].shape, many.batch)
+    for name, nets in chosen.predict_masks.sets.items():
+        by, times = (kind, 1) if nets == "segment" else (last, len(many.folds))
+        found.append(Work(f"predict_masks@{name}", by, PREDICTED * count[name] * times))
     for fold in many.folds:
         for phase in many.phases:
             of = Kind("unet", many.decoder, many.encoder, arrays[phase.array].shape, many.batch)
@@ -167,8 +170,8 @@ def stepper(
     device, at = pair[0].device, loop.Position()
     at.loss = at.loss.to(device)
     model.to(device).to(memory_format=on.layout)
-    optimizer = loop.optimizer_for(model, recipe, 1e-6, on.fused)
-    schedule = schedules.schedule_for(optimizer, "none", 1)
+    optimizer = schedules.optimizer_for(model, recipe, 1e-6, on.fused)
+    schedule = schedules.ConstantLR(optimizer, 1.0)
 
     def go() -> None:
         loop.train_epoch(model, [pair] * steps, loss_of, optimizer, schedule, on, device, at, lambda **_: None)
@@ -183,9 +186,9 @@ def trained(kind: Kind, compute: Compute) -> Cost:
 
     from lesions.networks import build
     from lesions.segment import pairs, unet
-    from lesions.training import loop
+    from lesions.training import hardware
 
-    device = loop.prepare(compute, 0)
+    device = hardware.prepare(compute, 0)
     cuda, area = device.type == "cuda", kind.size[0] * kind.size[1]
     peak: Callable[[], float] = torch.cuda.max_memory_allocated if cuda else resident
     batch = kind.batch if cuda else min(kind.batch, max(2, PIXELS // area))
@@ -196,7 +199,7 @@ def trained(kind: Kind, compute: Compute) -> Cost:
     else:
         model, loss_of = build.build(kind.family, kind.network, 8, kind.size), torch.nn.functional.cross_entropy
     before, recipe = peak(), Optimisation.model_construct(optimizer="adamw", weight_decay=0.0)
-    step = stepper(model, recipe, (images, targets), loss_of, loop.switches(compute, device))
+    step = stepper(model, recipe, (images, targets), loss_of, hardware.switches(compute, device))
     seconds = statistics.median(timeit.repeat(step, number=1, repeat=STEPS)) / batch
     state = float(sum(value.nbytes for value in model.state_dict().values()))
     each = max(0.0, peak() - before - COPIES * state) / batch

@@ -16,15 +16,23 @@ class Compute(Section):
 
 
 class Phase(Section):
-    """A part of a training: length, rate, and what learns (all_but_norm: all but the body's batch normalisation)."""
+    """A part of a training: length, rate, and what learns (all_but_norm: all but the body's batch normalisation).
+
+    lr: range stands for what a range test suggests. body_lr: of all but the head, where that is another.
+    """
 
     epochs: Count
-    lr: Rate
+    lr: Rate | Literal["range"]
     train: Literal["head", "all", "all_but_norm"]
+    body_lr: Rate | None = None
 
 
 class Optimisation(Section):
-    """The settings of a training. cycles: of the schedule `restarts`; phases: in place of epochs and lr."""
+    """The settings of a training. phases: in place of epochs and lr.
+
+    cycles: of the schedule `restarts`, where more than the head learns; drop_every: epochs between the drops of `step`
+    (0: one drop, after three quarters); lr_min: where `cosine` and `restarts` end; range_steps: of a range test.
+    """
 
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
@@ -33,6 +41,9 @@ class Optimisation(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     schedule: Literal["none", "step", "cosine", "restarts", "onecycle"]
     cycles: Count = 1
+    drop_every: Annotated[int, Field(ge=0)] = 0
+    lr_min: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    range_steps: Annotated[int, Field(ge=10)] = 100
     phases: tuple[Phase, ...] = ()
     augment: tuple[str, ...]  # names of lesions/batches/augment.py
     seed: Seed
@@ -41,3 +52,7 @@ class Optimisation(Section):
     def all_phases(self) -> tuple[Phase, ...]:
         """Return the phases; if there are none, one in which all layers learn."""
         return self.phases or (Phase(epochs=self.epochs, lr=self.lr, train="all"),)
+
+    def cycles_of(self, phase: Phase) -> int:
+        """Return the cycles of a phase: one where only the head learns."""
+        return 1 if phase.train == "head" else self.cycles

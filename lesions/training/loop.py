@@ -3,10 +3,8 @@
 The network, its batches and its validation are given, so classifiers and U-Nets share this loop.
 """
 
-import os
-import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import cast
 
@@ -20,94 +18,41 @@ from tqdm import tqdm
 
 from lesions.core import resume
 from lesions.core.errors import InputError
-from lesions.training import checkpoints
-from lesions.training.config import Compute, Optimisation
+from lesions.training import checkpoints, range_test
+from lesions.training.config import Optimisation, Phase
 from lesions.training.freezing import freeze, norms_to_eval
-from lesions.training.schedules import cycle_ends, schedule_for
+from lesions.training.hardware import Switches
+from lesions.training.range_test import Batches
+from lesions.training.schedules import cycle_ends, optimizer_for, schedule_for
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "auroc": True, "jaccard": True}
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass
 class Fit:
-    """A finished training. history: a row an epoch. best: each kept metric's best epoch and state (on the CPU)."""
+    """A finished training. history: a row an epoch. best: each kept metric's best epoch and state (on the CPU). curves:
+    the range test of each phase that had one, by the phase's number."""
 
     history: pd.DataFrame
     best: checkpoints.Best
+    curves: dict[int, pd.DataFrame]
 
 
 @dataclass
 class Position:
-    """How far a training is: the epoch under way, its steps done, the images seen and their summed loss; and what came
-    before: rows of the history, the best value of each kept metric, how many snapshots."""
+    """How far a training is: the epoch under way, its steps done, the images seen, their summed loss and the steps'
+    summed rate; and what came before: rows of the history, the best value of each kept metric, how many snapshots, the
+    rows of each phase's range test."""
 
     epoch: int = 1
     step: int = 0
     seen: int = 0
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    rates: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
     snapshots: int = 0
-
-
-def prepare(compute: Compute, seed: int) -> torch.device:
-    """Set seeds, threads and switches; return the device: compute.device, where auto is CUDA if there is one.
-
-    Raises InputError for cuda where there is none.
-    """
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("params.yaml: compute.device: cuda, but torch sees no GPU here; choose auto or cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not compute.deterministic
-    return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def device_name(compute: Compute) -> str:
-    """Return the model of the GPU, or cpu."""
-    return torch.cuda.get_device_name() if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Switches:
-    """The options that make a step faster; benchmarks/step.py measures each.
-
-    channels_last: the order of weights and images in memory. fused: an optimizer that goes over weights and moments
-    once. amp: bfloat16 autocast. compile: torch.compile.
-    """
-
-    channels_last: bool = False
-    fused: bool = False
-    amp: bool = False
-    compile: bool = False
-
-    @property
-    def layout(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
-
-
-def switches(compute: Compute, device: torch.device) -> Switches:
-    """Return the switches that `compute` asks for: amp and compile on CUDA only, the others everywhere."""
-    cuda = device.type == "cuda"
-    return Switches(channels_last=True, fused=True, amp=compute.amp and cuda, compile=compute.compile and cuda)
-
-
-def optimizer_for(model: nn.Module, recipe: Optimisation, lr: float, fused: bool = True) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over the parameters that are not frozen."""
-    extra = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
-    weights = [p for p in model.parameters() if p.requires_grad]
-    return OPTIMIZERS[recipe.optimizer](weights, lr=lr, weight_decay=recipe.weight_decay, fused=fused or None, **extra)
+    curves: dict[int, list[list[float]]] = field(default_factory=dict)
 
 
 def epoch_order(count: int, batch: int, rng: np.random.Generator, weights: np.ndarray | None = None, images: int = 0):
@@ -148,10 +93,10 @@ def fit(
 
     batches(epoch, start): how many an epoch has, and the (inputs, targets) from number `start` on, on the device.
     loss_of(outputs, targets): a scalar. validate(model): metrics by name, of which `keep` says whose best states to
-    keep. watch(model): more columns of the history. snapshots: keep the state at the end of each cycle of the schedule
-    too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard log in runs/. run: where checkpoints
-    go, under `name`; a killed training goes on from there and ends with the same states. Raises InputError if the loss
-    or a weight is no longer finite.
+    keep. watch(model): more columns of the history. snapshots: where more than the head learns, keep the state at the
+    end of each cycle of the schedule too, as snapshot_1 …. name: the stage, for the progress bar and the TensorBoard
+    log in runs/. run: where checkpoints go, under `name`; a killed training goes on from there and ends with the same
+    states. Raises InputError if the loss or a weight is no longer finite.
     """
     model.to(device).to(memory_format=switches.layout)
     step_model = cast(nn.Module, torch.compile(model)) if switches.compile else model
@@ -166,36 +111,48 @@ def fit(
             position |= {of: state() for of, state in states.items()}
             run.save(lambda folder: checkpoints.save_position(folder / name, position, best))
 
+    def rate_of(number: int, phase: Phase) -> float:
+        """Return the phase's rate; a range test that finds it is done before its first step, and noted."""
+        if phase.lr != "range":
+            return phase.lr
+        if number not in at.curves:
+            steps, first = recipe.range_steps, lambda: batches(0, 0)[1]
+            curve = range_test.find(model, recipe, switches, device, first, loss_of, steps=steps)
+            at.curves[number] = curve.to_numpy().tolist()
+        return range_test.suggestion(range_test.table(at.curves[number]), recipe.range_steps)
+
     last = 0  # the last epoch of the phase
-    for phase in recipe.all_phases:
+    for number, phase in enumerate(recipe.all_phases, start=1):
         first, last = last + 1, last + phase.epochs
         if at.epoch > last:
             continue
         freeze(model, phase.train)
-        optimizer, schedule = optimizer_for(model, recipe, phase.lr, switches.fused), None
+        optimizer = optimizer_for(model, recipe, rate_of(number, phase), switches.fused, phase.body_lr)
+        schedule = None
         for epoch in range(max(first, at.epoch), last + 1):
             at.epoch = epoch
             steps, stream = batches(at.epoch, at.step)
             if schedule is None:
-                schedule = schedule_for(optimizer, recipe.schedule, steps * phase.epochs, recipe.cycles)
+                schedule = schedule_for(optimizer, recipe, phase, steps)
                 if at.step:  # resumed: checkpoints are written after a step
                     optimizer.load_state_dict(held["optimizer"])
                     schedule.load_state_dict(held["schedule"])
             train_epoch(step_model, stream, loss_of, optimizer, schedule, switches, device, at, save_if_due)
             row = validated(model, at, validate, name)
-            snapshot = snapshots and at.epoch - first + 1 in cycle_ends(phase.epochs, recipe.cycles)
+            ends = cycle_ends(phase.epochs, recipe.cycles_of(phase)) if snapshots and phase.train != "head" else []
+            snapshot = at.epoch - first + 1 in ends
             keep_best(model, row, keep, at, best, snapshot)
             at.rows.append(row | watch(model))
             for key, value in at.rows[-1].items():
                 log.add_scalar(key, value, at.epoch)
-            at.step, at.seen, at.loss = 0, 0, torch.zeros((), device=device)
+            at.step, at.seen, at.rates, at.loss = 0, 0, 0.0, torch.zeros((), device=device)
             progress.update()
             progress.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "epoch"})
     at.epoch = total + 1
     save_if_due()  # if not, the last checkpoint is near enough
     log.close()
     progress.close()
-    return Fit(pd.DataFrame(at.rows), best)
+    return Fit(pd.DataFrame(at.rows), best, {number: range_test.table(rows) for number, rows in at.curves.items()})
 
 
 def resumed(
@@ -237,6 +194,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        at.rates += float(schedule.get_last_lr()[0])
         schedule.step()
         at.loss += loss.detach() * len(inputs)
         at.seen += len(inputs)
@@ -245,8 +203,9 @@ def train_epoch(
 
 
 def validated(model: nn.Module, at: Position, validate: Callable, name: str) -> dict[str, float]:
-    """Return the epoch's row of the history. Raises InputError if the loss or a weight is not finite."""
-    row = {"epoch": at.epoch, "train_loss": at.loss.item() / at.seen}
+    """Return the epoch's row of the history (lr: the head's, the mean over steps). Raises InputError if the loss or a
+    weight is not finite."""
+    row = {"epoch": at.epoch, "lr": at.rates / at.step, "train_loss": at.loss.item() / at.seen}
     if not np.isfinite(row["train_loss"]) or not nn.utils.get_total_norm(model.parameters()).isfinite():
         raise InputError(f"params.yaml: {name}: the loss is not finite in epoch {at.epoch}; expected a smaller lr")
     return row | {f"val_{metric}": value for metric, value in validate(model).items()}

@@ -7,7 +7,7 @@ fastai's code, which the study used, it grows exponentially, and so it does here
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lesions.core.errors import InputError
-from lesions.training.config import Compute, Optimisation
+from lesions.training.config import Optimisation
 from lesions.training.freezing import norms_to_eval
-from lesions.training.loop import Batches, optimizer_for, switches
+from lesions.training.hardware import Switches
+from lesions.training.schedules import optimizer_for
 
+Batches = Iterable[tuple[Tensor, Tensor]]
 SMOOTHING = 0.98
 DIVERGED = 4  # times the best smoothed loss
 SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps whose slopes do not count: too few values; about to diverge
@@ -28,15 +30,15 @@ SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps whose slopes do not count
 def find(
     model: nn.Module,
     recipe: Optimisation,
-    compute: Compute,
+    switches: Switches,
     device: torch.device,
     batches: Callable[[], Batches],
     loss_of: Callable[[Tensor, Tensor], Tensor],
     lr_min: float = 1e-7,
     lr_max: float = 10.0,
     steps: int = 100,
-) -> tuple[pd.DataFrame, float]:
-    """Return a row a step (lr, loss, smoothed), and the suggested rate.
+) -> pd.DataFrame:
+    """Return a row a step: lr, loss, smoothed. `suggestion` makes a rate of it.
 
     `model` is on `device`; its frozen parameters stay frozen. batches(): the (inputs, targets) of an epoch, called
     again until the steps are done. The recipe's optimizer is made for this test alone. Afterwards the model's state and
@@ -45,28 +47,32 @@ def find(
     before, modes = copy.deepcopy(model.state_dict()), [(module, module.training) for module in model.modules()]
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            rows = trial(model, recipe, compute, device, batches, loss_of, np.geomspace(lr_min, lr_max, steps))
+            rows = trial(model, recipe, switches, device, batches, loss_of, np.geomspace(lr_min, lr_max, steps))
     finally:
         model.load_state_dict(before)
         model.zero_grad(set_to_none=True)
         for module, mode in modes:
             module.training = mode
-    table = pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
-    return table, suggestion(table, steps)
+    return table(rows)
 
 
-def trial(model, recipe, compute, device, batches, loss_of, rates: np.ndarray) -> list[tuple[float, float, float]]:
+def table(rows: Sequence[Sequence[float]]) -> pd.DataFrame:
+    """Return rows of a range test under their names."""
+    return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
+
+
+def trial(model, recipe, switches, device, batches, loss_of, rates: np.ndarray) -> list[tuple[float, float, float]]:
     """Take a step at each rate until the loss diverges; return (lr, loss, smoothed loss) of each."""
     model.train()
     norms_to_eval(model)
-    optimizer = optimizer_for(model, recipe, rates[0])
+    optimizer = optimizer_for(model, recipe, rates[0], switches.fused)
     rows: list[tuple[float, float, float]] = []
     mean, best = 0.0, math.inf
     for lr, (inputs, targets) in zip(rates, endless(batches), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with switches(compute, device).autocast(device):
-            loss = loss_of(model(inputs), targets)
+        with switches.autocast(device):
+            loss = loss_of(model(inputs.contiguous(memory_format=switches.layout)), targets)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss.item()
         smoothed = mean / (1 - SMOOTHING ** (len(rows) + 1))
         if not (math.isfinite(smoothed) and smoothed <= DIVERGED * best):
@@ -84,27 +90,28 @@ def endless(batches: Callable[[], Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         yield from batches()
 
 
-def suggestion(table: pd.DataFrame, steps: int) -> float:
+def suggestion(curve: pd.DataFrame, steps: int) -> float:
     """Return the rate at which the smoothed loss falls most steeply along log(lr), which is fastai's suggestion.
 
     The other common rule is a tenth of the rate at the minimum. Raises InputError if the loss diverged early.
     """
-    start, end = int(SKIP_START * steps), len(table) - int(SKIP_END * steps)
+    start, end = int(SKIP_START * steps), len(curve) - int(SKIP_END * steps)
     if end - start < 2:
         raise InputError(
-            f"learning-rate range test: the loss diverged after {len(table)} of {steps} steps, at a rate where nothing "
+            f"learning-rate range test: the loss diverged after {len(curve)} of {steps} steps, at a rate where nothing "
             "should change yet; check the images and the weights that the training starts from"
         )
-    slope = np.gradient(table["smoothed"].to_numpy()[start:end])
-    return float(table["lr"].iloc[start + int(slope.argmin())])
+    slope = np.gradient(curve["smoothed"].to_numpy()[start:end])
+    return float(curve["lr"].iloc[start + int(slope.argmin())])
 
 
-def figure(table: pd.DataFrame, suggested: float) -> Figure:
-    """Draw the losses over the rate, with the suggestion marked."""
+def figure(curve: pd.DataFrame, steps: int) -> Figure:
+    """Draw the losses of a test of `steps` steps over the rate, with the suggestion marked."""
+    suggested = suggestion(curve, steps)
     drawing = Figure(figsize=(6, 3.8), layout="constrained")
     axis = drawing.subplots()
-    axis.plot(table["lr"], table["loss"], color="#BBBBBB", lw=1, label="loss")
-    axis.plot(table["lr"], table["smoothed"], color="#0072B2", lw=2, label="smoothed")
+    axis.plot(curve["lr"], curve["loss"], color="#BBBBBB", lw=1, label="loss")
+    axis.plot(curve["lr"], curve["smoothed"], color="#0072B2", lw=2, label="smoothed")
     axis.axvline(suggested, color="#D55E00", ls="--", label=f"suggested: {suggested:.1e}")
     axis.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss", xscale="log")
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,14 +1,16 @@
-"""Make learning-rate schedules, stepped once a batch; each starts from the rates that the optimizer's groups have.
+"""Make optimizers, and learning-rate schedules, stepped once a batch; each starts from the rates of the groups.
 
 none      η
-step      η, and a fifth of it after three quarters of the steps (study E, whose text gives no numbers; its author's
-          notebook for M1, github.com/wilberquito/Thesis, has factor .2 after 15 of 20 epochs)
-cosine    ½ η (1 + cos(π t / T))
-restarts  the same with T/cycles steps a cycle: SGDR, arXiv 1608.03983, formula 5, with η_min = 0 and T_mult = 1
+step      η, and a fifth of it every `drop_every` epochs, or once after three quarters of them (study E, whose text has
+          no numbers; its author's notebooks, github.com/wilberquito/Thesis, have factor .2 every 15 epochs)
+cosine    η_min + ½ (η − η_min) (1 + cos(π t / T))
+restarts  the same with T/cycles steps a cycle: SGDR, arXiv 1608.03983, formula 5, with T_mult = 1
 onecycle  up from η/25 to η within the first 30 %, then down to η/250,000, both along a cosine, momentum the other way
           (arXiv 1803.09820 with the values of fastai 1, which studies C and D used)
 """
 
+import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -20,9 +22,27 @@ from torch.optim.lr_scheduler import (
 )
 
 from lesions.core.errors import InputError
+from lesions.training.config import Optimisation, Phase
+from lesions.training.freezing import head_of
 
-NAMES = ("none", "step", "cosine", "restarts", "onecycle")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 DROP_AFTER, DROP_TO = 0.75, 0.2
+
+
+def optimizer_for(
+    model: nn.Module, recipe: Optimisation, lr: float, fused: bool = True, body_lr: float | None = None
+) -> Optimizer:
+    """Return the recipe's optimizer over what is not frozen; `body_lr`: the rate of all but the head."""
+    extra = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
+    weights = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": weights, "lr": lr}]
+    if body_lr is not None:
+        head = set(head_of(model).parameters())
+        groups = [
+            {"params": [p for p in weights if p in head], "lr": lr},
+            {"params": [p for p in weights if p not in head], "lr": body_lr},
+        ]
+    return OPTIMIZERS[recipe.optimizer](groups, weight_decay=recipe.weight_decay, fused=fused or None, **extra)
 
 
 def cycle_ends(total: int, cycles: int) -> list[int]:
@@ -35,15 +55,19 @@ def cycle_ends(total: int, cycles: int) -> list[int]:
     return list(range(total // cycles, total + 1, total // cycles))
 
 
-def schedule_for(optimizer: Optimizer, name: str, steps: int, cycles: int = 1) -> LRScheduler:
-    """Return the schedule `name` of NAMES over `steps` batches in all; `cycles` is for restarts."""
+def schedule_for(optimizer: Optimizer, recipe: Optimisation, phase: Phase, steps: int) -> LRScheduler:
+    """Return the recipe's schedule over the epochs of `phase`, of `steps` batches each."""
+    name, total = recipe.schedule, phase.epochs * steps
     if name == "step":
-        return MultiStepLR(optimizer, milestones=[round(DROP_AFTER * steps)], gamma=DROP_TO)
+        every = recipe.drop_every
+        drops = range(every, phase.epochs, every) if every else [DROP_AFTER * phase.epochs]
+        return MultiStepLR(optimizer, milestones=[round(epochs * steps) for epochs in drops], gamma=DROP_TO)
     if name == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=steps)
+        return CosineAnnealingLR(optimizer, T_max=total, eta_min=recipe.lr_min)
     if name == "restarts":
-        return CosineAnnealingWarmRestarts(optimizer, T_0=cycle_ends(steps, cycles)[0])
+        first = cycle_ends(total, recipe.cycles_of(phase))[0]
+        return CosineAnnealingWarmRestarts(optimizer, T_0=first, eta_min=recipe.lr_min)
     if name == "onecycle":
         highest = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=highest, total_steps=max(steps, 2))
+        return OneCycleLR(optimizer, max_lr=highest, total_steps=max(total, 2))
     return ConstantLR(optimizer, factor=1.0)
