@@ -231,6 +231,17 @@ class TestGeometric:
         assert 0.9 - 1e-5 <= scale.min() < 0.91 and 1.09 < scale.max() <= 1.1 + 1e-5
         assert 14.5 < angle.abs().max() <= 15 + 1e-4
 
+    def test_what_comes_in_from_outside_is_black_where_study_e_has_it_black(self):
+        """Shift-scale-rotate alone: the rest of the warps reflect, before it and behind it."""
+        white = torch.full((64, 3, 32, 32), 255, dtype=torch.uint8)
+        names = ("optical", "shift_scale_rotate", "zoom")
+        (found,) = augment.geometric(names, (white,), generator())
+        dark = (found == 0).all(dim=1)
+        assert dark.flatten(1).any(dim=1).float().mean() > 0.5 and set(found.unique().tolist()) == {0, 255}
+        assert dark.float().mean() < 0.2 and not dark[:, 12:20, 12:20].any()
+        (reflected,) = augment.geometric(("optical", "zoom", "rotate180"), (white,), generator())
+        assert (reflected == 255).all()
+
     def test_the_lens_leaves_the_centre_and_moves_the_border_by_its_formula(self):
         moved = warps.bent(places((0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (1.0, 1.0)), one(0.5))
         side, corner = 1 + 0.5 * (0.25 + 0.25**2), 1 + 0.5 * (0.5 + 0.5**2)  # r² of a side's middle ¼, of a corner ½

@@ -315,6 +315,18 @@ def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
     assert [b.batch for b in e] == [400] * 4 + [1024] * 4  # this line and the next: the author's notebooks
     assert {(b.optimizer, b.lr) for b in e} == {("sgd", 1e-3)} and [b.dropout for b in e] == [0] * 4 + [0.5] * 3 + [0]
     assert [b.epochs // b.cycles for b in (e[3], e[7])] == [5, 5]
+    assert [e[k].drop_every for k in (1, 5)] == [15, 15] and [e[k].lr_min for k in (2, 3, 6, 7)] == [2e-4, 1e-4] * 2
+    assert {b.dropouts for b in e[4:7]} == {5}
+    for name in ("d_snap", "d_crop", "d_crop_1", "d_crop_2"):
+        legs, block = found.classifiers[name].phases, found.classifiers[name]
+        assert [(p.lr, p.train) for p in legs] == [("range", "head"), ("range", "all_but_norm")]
+        assert (block.schedule, block.optimizer, block.snapshots, "rotate35" in block.augment) == (
+            "restarts",
+            "adam",
+            True,
+            True,
+        )
+    assert found.predict_masks.sets == {"isic2019": "unet34", "isic2017": "segment"}
     sizes = [found.resize["isic2018"].arrays[phase.array].shape for phase in found.unet34.phases]
     assert sizes == [(128, 128)] * 2 + [(256, 256)] * 2 and all(p.epochs == 30 for p in found.unet34.phases)
     assert found.unet34.folds == (0, 1, 2) and found.unet34.encoder == "resnet34"

@@ -212,11 +212,10 @@ def test_a_mask_networks_state_of_another_encoder_is_named(tmp_path, monkeypatch
     from stages import predict_masks
 
     checkpoints.save_one(tmp_path / "models/segment/jaccard.pt", unet.build("unet", "resnet34", (32, 32)).state_dict())
-    for name in ("sorted", "resized/isic2017", "resized/isic2018"):
+    for name in ("sorted", "resized/isic2017"):
         (tmp_path / "data" / name).mkdir(parents=True)
     pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "data/sorted/isic2017.csv", index=False)
-    for name in ("isic2017/classify", "isic2018/segment"):
-        np.save(tmp_path / f"data/resized/{name}.npy", np.zeros((1, 32, 32, 3), np.uint8))
+    np.save(tmp_path / "data/resized/isic2017/classify.npy", np.zeros((1, 32, 32, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
     monkeypatch.setattr(sys, "argv", ["predict_masks", "isic2017"])

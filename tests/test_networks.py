@@ -227,6 +227,19 @@ def test_dropout_stands_before_the_last_layer_and_changes_training_alone():
     assert (seen[0] == 0).float().mean().item() == pytest.approx(0.3, abs=0.05)  # of 1,024: five standard deviations
 
 
+def test_the_mean_of_several_dropouts_is_the_mean_of_the_outputs():
+    """Study E's M4 to M6: five draws, one linear layer."""
+    torch.manual_seed(0)
+    model = build.build("torchvision", "resnet18", 5, SIZE, dropout=0.5, draws=5)
+    head, x = next(iter(freezing.head_of(model))), torch.randn(3, 512)
+    torch.manual_seed(1)
+    mean = head.train()(x)
+    torch.manual_seed(1)
+    each = torch.stack([head[1](nn.functional.dropout(x, 0.5)) for _ in range(5)])
+    assert torch.allclose(mean, each.mean(dim=0), atol=1e-6) and each.std(dim=0).min() > 0
+    assert torch.equal(head.eval()(x), head[1](x))
+
+
 def names(model: nn.Module, modules) -> set[str]:
     """The parameters and buffers of `modules`, by their name in `model`."""
     inside = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}

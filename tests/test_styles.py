@@ -1,6 +1,8 @@
 """What masks are put to: colour outside taken away, the lesion's box cut out; the folds' ensemble."""
 
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,8 @@ import yaml
 from PIL import Image
 
 from lesions.core.errors import InputError
-from stages import ensemble_masks, masked, unet34
+from lesions.pictures import color, sheets
+from stages import ensemble_masks, masked, samples, unet34
 from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
@@ -110,3 +113,33 @@ def test_the_ensemble_is_the_mean_of_the_folds(tmp_path, monkeypatch):
     found = pd.read_csv("data/predictions/unet34.csv").set_index(["fold", "image"])["jaccard"]
     assert found["ensemble", "b"] == 1 and found["ensemble", "c"] == 0 and found["0", "a"] == 0.5
     assert (tmp_path / "plots/unet34.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_colour_method_and_augmentation_is_drawn_once(tmp_path, monkeypatch):
+    """Pictures as they are stand above what is made of them; a block without augmentation draws nothing."""
+    for name in ("sorted", "resized/isic2017", "resized/isic2019"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for name in ("isic2017", "isic2019"):
+        pd.DataFrame({"label": ["MEL", "NV"] * 4}).to_csv(tmp_path / f"data/sorted/{name}.csv")
+        np.save(tmp_path / f"data/resized/{name}/classify.npy", RNG.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8))
+    blocks = {"one": ["heavy"], "two": ["heavy"], "three": ["hflip", "zoom"], "four": []}
+    blocks = {name: {"images": "resized/isic2019/classify", "augment": of} for name, of in blocks.items()}
+    (tmp_path / "data/chosen.json").write_text(json.dumps({"classifiers": blocks}))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    drawn = {}
+    monkeypatch.setattr(
+        samples, "beside", lambda title, rows: drawn.update({title: rows}) or sheets.beside(title, rows)
+    )
+    monkeypatch.setattr(sys, "argv", ["samples"])
+    samples.main()
+    files = {path.stem for path in Path("plots/samples").iterdir()}
+    assert files == {"colours_isic2017", "colours_isic2019", "heavy", "hflip-zoom"}
+    images, rows = np.load("data/resized/isic2017/classify.npy"), drawn["isic2017"]
+    assert len(rows) == 10 and all(of.shape == (4, 16, 16, 3) for of in rows.values())
+    assert (rows["melanomas, as they are"] == images[::2]).all()
+    wanted = color.method("max_rgb", None)(images[1])
+    assert (rows["others, max_rgb"][0] == wanted).all()
+    heavy = drawn["heavy: of one and classifiers like it"]
+    assert heavy["as they are"].dtype == heavy["drawn, 1"].dtype == np.uint8
+    assert (heavy["drawn, 1"] != heavy["drawn, 2"]).any()

@@ -1,6 +1,9 @@
 """The U-Net, its losses and scores, and the boxes of its masks."""
 
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -12,6 +15,7 @@ from lesions.segment.pairs import Pairs, loss_of
 from lesions.training import freezing
 from lesions.training.config import Compute
 from stages import predict_masks, segment
+from tests.conftest import ROOT
 
 COMPUTE = Compute(threads=1, amp=True, compile=False, deterministic=True)
 
@@ -136,6 +140,34 @@ def test_a_crop_is_put_where_it_was_in_the_photograph():
     assert squeezed.shape == whole.shape and whereabouts == (slice(0, 48), slice(0, 64))
     tall, (down, across) = predict_masks.framed(torch.zeros(2, 3, 30, 20), (48, 64), crops=True)
     assert tall.shape == (2, 3, 48, 64) and (down, across) == (slice(0, 48), slice(16, 48))
+
+
+def test_masks_are_the_mean_of_study_ds_folds(tmp_path, monkeypatch):
+    """Two folds of three see the left half, at .9 and .9, the third nothing: the mean .6 is above the threshold."""
+    for name in ("sorted", "resized/isic2019"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "data/sorted/isic2019.csv", index=False)
+    np.save(tmp_path / "data/resized/isic2019/classify.npy", np.zeros((1, 32, 32, 3), np.uint8))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    loaded = {}
+
+    def trained(decoder, encoder, size, states, device):
+        loaded.update({"size": size, "states": [str(path) for path in states]})
+        return [0.9, 0.9, 0.0]
+
+    def said(p, images, compute):
+        found = torch.zeros(len(images), *images.shape[2:])
+        found[..., : images.shape[3] // 2] = p
+        return found
+
+    monkeypatch.setattr(unet, "trained", trained)
+    monkeypatch.setattr(unet, "probabilities", said)
+    monkeypatch.setattr(sys, "argv", ["predict_masks", "isic2019"])
+    predict_masks.main()
+    assert loaded == {"size": (64, 64), "states": [f"models/unet34/{fold}.pt" for fold in range(3)]}
+    mask = np.load("data/masks/isic2019.npy")[0]
+    assert mask[:, :15].all() and not mask[:, 17:].any()
 
 
 def test_the_examples_are_a_good_and_a_bad_one():
