@@ -65,7 +65,7 @@ def main() -> None:
             sheets[file] = (f"{', '.join(block['augment'])}: of {name} and classifiers like it", augmented(block))
     with replacing_folder(Path("plots/samples")) as folder:
         for file, (title, rows) in sheets.items():
-            beside(title, rows).savefig(folder / f"{file}.png", dpi=110, metadata={"Software": None})
+            beside(title, rows).savefig(folder / f"{file}.png", dpi=80, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Reads the block's table, images, generated images and the weights it starts from
   models/train/<name>/<checkpoint>.pt            state dicts: loss, accuracy, bma; auroc (studies C and E), snapshot_1 …
   data/predictions/train/<name>.csv              the parts that the block's `predict` names, under each checkpoint
   models/train/<name>/scores.csv                 epoch and scores of each checkpoint on the test part (ISIC 2017:
-                                                 validation); range_<phase>.csv: the curve of a phase's range test
+                                                 validation); range_<phase>.png: the range test of a phase
   metrics/train/<name>.json                      bma, auc, accuracy and loss there of the checkpoint of the highest BMA
   plots/train/<name>/{history,confusion,roc}.csv
 A block with several runs trains once a seed: predictions and history are of all runs, scores are their mean, state
@@ -23,7 +23,7 @@ from lesions.classify import experiment
 from lesions.classify.config import classifier
 from lesions.core import config, errors, resume
 from lesions.core.files import replacing_folder, write_csv, write_json
-from lesions.training import checkpoints, hardware
+from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
 
@@ -52,7 +52,8 @@ def main() -> None:
     checkpoints.save(args.models / args.name, first.best)
     write_csv(args.models / args.name / "scores.csv", scores)
     for phase, curve in first.curves.items():
-        write_csv(args.models / args.name / f"range_{phase}.csv", curve)
+        drawn = range_test.figure(curve, block.range_steps)
+        drawn.savefig(args.models / args.name / f"range_{phase}.png", dpi=100)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
     write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
     with replacing_folder(args.plots / args.name) as folder:

@@ -32,8 +32,8 @@ def classes(labels: pd.Series) -> Rows:
     rows = []
     for label, count in labels.value_counts().items():
         share = round(count / len(labels), 4)
-        rows += scored("A", "Table 5.1", str(label), len(labels), {"images": (count,) * 3})
-        rows += scored("B", "Table 3.2", str(label), len(labels), {"share": (share,) * 3})
+        rows += scored("A", "Table 5.1", str(label), len(labels), {"images": (count,)})
+        rows += scored("B", "Table 3.2", str(label), len(labels), {"share": (share,)})
     return rows
 
 
