@@ -58,7 +58,7 @@ def test_the_lock_is_of_one_run():
 
 
 def test_what_dvc_reads_stays_short():
-    """dvc.yaml: 190 lines for its first 16 stages, 15 for each more; dvc.lock: 100 for each that a foreach makes of it."""
+    """dvc.yaml: 190 lines for 16 stages, 15 for each more; dvc.lock: 100 for each that a foreach makes."""
     made = yaml.safe_load((dag.ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     for name, most in (("dvc.yaml", 190 + 15 * (len(STAGES) - 16)), ("dvc.lock", 100 * len(made))):
         assert len((dag.ROOT / name).read_text(encoding="utf-8").splitlines()) <= most
