@@ -4,7 +4,7 @@ from lesions.classify.config import Classifier, CrossValidation
 from lesions.core.config import Fraction, Name, Section
 from lesions.gan.config import BaseModelRecipe, BaseModelRun
 from lesions.pictures.config import Masked
-from lesions.predict.config import Ensemble, Score
+from lesions.predict.config import Ensemble, Score, Scored
 from lesions.raw.config import Resize
 from lesions.segment.config import Segment
 
@@ -23,7 +23,7 @@ class Chosen(Section):
     classifiers: dict[Name, Classifier]
     cross_validate: dict[str, CrossValidation]
     ensembles: dict[Name, Ensemble]
-    score: dict[Name, Score]
+    score: dict[Scored, Score]
     base_models: dict[Name, BaseModelRun]
     base_model: BaseModelRecipe
     segment: Segment

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from lesions.core.config import Name, Section
 
+Scored = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(-[0-9]+)?$")]  # a classifier, or a fold of one
+
 
 class Score(Section):
     """A classifier or a fold that is scored on the official test sets; the rest repeats its block's, for dvc.yaml."""
@@ -19,4 +21,4 @@ class Score(Section):
 
 
 class Ensemble(Section):
-    members: Annotated[tuple[str, ...], Field(min_length=1)]  # of score: classifiers of one split, or folds
+    members: Annotated[tuple[Scored, ...], Field(min_length=1)]  # of score: classifiers of one split, or folds

@@ -18,7 +18,7 @@ from lesions.export.config import Publish
 from lesions.gan.config import AugmentGan, BaseModelRecipe, BaseModelRun, Keras
 from lesions.isic.names import SETS
 from lesions.pictures.config import ColorCorrect, Masked, set_of
-from lesions.predict.config import Ensemble, Score
+from lesions.predict.config import Ensemble, Score, Scored
 from lesions.raw.config import Data, Resize, Sort
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training.config import Compute
@@ -53,7 +53,7 @@ class Params(Section):
     recipes: dict[Name, Recipe]
     classifiers: dict[Name, Classifier]
     attention: dict[Name, Attention]
-    score: dict[Name, Score]
+    score: dict[Scored, Score]
     ensembles: dict[Name, Ensemble]
     publish: dict[Name, Publish]
     cross_validate: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+-[0-9]+$")], CrossValidation]
