@@ -77,6 +77,15 @@ def test_views_at_test_time_and_folds_by_hand():
     assert fold.steps == pytest.approx(7 * 700 + PREDICTED * (7 * 100 + 3 * 300)) and fold.states == 0
 
 
+def test_range_tests_are_counted():
+    legs = [{"epochs": 2, "lr": lr, "train": "all"} for lr in ("range", "range", 1e-3)]
+    plain, tested = (
+        steps("train@e_m0", {"classifiers": {"e_m0": {"range_steps": n, "batch": 16, "phases": legs}}})
+        for n in (10, 60)
+    )
+    assert tested - plain == pytest.approx(2 * 50 * 16)
+
+
 def test_unets_by_hand():
     assert steps("segment", {"segment": {"epochs": 5}}) == pytest.approx(5 * 210 + PREDICTED * (5 * 30 + 2 * 60))
     phases = [

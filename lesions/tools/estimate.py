@@ -102,7 +102,9 @@ def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: 
     predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
     kept = states * stage.startswith("train")
-    return Work(stage, kind, runs * (epochs * seen + PREDICTED * predicted), kept, count[block.set] + extra)
+    tested = sum(block.range_steps * block.batch for phase in block.all_phases if phase.lr == "range")
+    steps = runs * (tested + epochs * seen + PREDICTED * predicted)
+    return Work(stage, kind, steps, kept, count[block.set] + extra)
 
 
 def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
