@@ -20,7 +20,7 @@ from lesions.tools import check
 from lesions.tools.estimate import stepper
 from lesions.training import hardware
 from lesions.training.config import Compute
-from lesions.training.loop import Switches
+from lesions.training.hardware import Switches
 
 # Steps of a round and rounds; on a GPU thirty times as many steps.
 SIZES = {"small": (1, 2), "usual": (1, 11), "full": (5, 15)}

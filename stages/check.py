@@ -5,6 +5,7 @@
 Reads params.yaml; writes
   data/checked      always the same, so that a sound change of params.yaml reruns what it concerns and no more
   data/chosen.json  how things are trained and predicted, each classifier's block complete, for the stage compare
+  data/augmented.json  each augmentation, with the first classifier that has it and its images, for the stage samples
 """
 
 import argparse
@@ -17,7 +18,9 @@ from lesions.tools import check
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    write_json(Path("data/chosen.json"), check.chosen(check.load()).model_dump(mode="json"))
+    found = check.load()
+    write_json(Path("data/chosen.json"), check.chosen(found).model_dump(mode="json"))
+    write_json(Path("data/augmented.json"), check.augmented(found))
     write_text(Path("data/checked"), "params.yaml is sound\n")
 
 

@@ -15,7 +15,7 @@ plots/base_model/<name>.csv), and for ensembles data/sorted/people/<set>.csv; wr
   metrics/scorecard.html     the same as one page that needs nothing else
   metrics/leaderboards.csv   our scores on official test sets, and their places among the entries that we know
   metrics/significance.csv   tests between classifiers, and of study C's choices over seeds
-  plots/compare/*.png        the same as pictures, with classes, losses by epoch, confusion matrices and ROC curves
+  plots/compare/*.png        the same as pictures, with classes, losses and rates by epoch, confusions and ROC curves
 """
 
 import argparse
@@ -55,9 +55,9 @@ def lesions_of(tables: list[pd.DataFrame]) -> pd.Series:
 
 
 def histories(blocks: dict[str, dict], base_models: dict) -> dict[str, dict[str, pd.DataFrame]]:
-    """Return, by study and run, epoch, train_loss, val_loss and seed; of study B the accuracies too."""
+    """Return, by study and run, epoch, lr, train_loss, val_loss and seed; of study B accuracies in place of lr."""
     files = [
-        (study, name, PLOTS / f"train/{name}/history.csv", f"stages.train {name}", ["train_loss"])
+        (study, name, PLOTS / f"train/{name}/history.csv", f"stages.train {name}", ["lr", "train_loss"])
         for study, of in blocks.items()
         for name in of
     ] + [("B", name, PLOTS / f"base_model/{name}.csv", f"stages.base_model {name}", KERAS) for name in base_models]

@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a block of params.yaml: cross_validate")
     parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--models", type=Path, default=Path("models/cross_validate"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/cross_validate"))
     parser.add_argument("--plots", type=Path, default=Path("plots/cross_validate"))
     args = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
     predictions = trial.predict(model, found.best)
     scores = experiment.summary(trial.classes, "test", predictions, found.best)
 
-    with replacing_folder(Path(f"models/cross_validate/{args.run}")) as folder:
+    with replacing_folder(args.models / args.run) as folder:
         write_csv(folder / "scores.csv", scores)
         if one.keep:
             checkpoints.save_one(folder / "bma.pt", found.best["bma"][1])

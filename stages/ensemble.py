@@ -13,7 +13,8 @@ Reads what the members said of their validation and test parts and of official t
                                               the calibrated one
   plots/ensemble/<name>/reliability.csv, risk.csv, trust.png
 Members are classifiers of one split, or folds: what those say of the parts val and test is of single folds, each image
-by one that has not learnt its lesion, and the mean of all folds is scored on official sets alone.
+by one that has not learnt its lesion, and the mean of all folds is scored on official sets alone, by the calibration of
+single ones.
 The calibrated output says how likely a class is at validation's shares of classes; the balanced one is divided by them.
 """
 
@@ -48,11 +49,13 @@ def main() -> None:
     name = parser.parse_args().name
     members = config.read(f"ensembles.{name}", Ensemble).members
     said = {
-        member: read_csv(PREDICTIONS / f"tests/{member}.csv", [*ensembles.KEYS, "unfamiliarity"], "stages.score")
+        member: read_csv(
+            PREDICTIONS / f"tests/{member}.csv", [*ensembles.ROWS, "seen", "unfamiliarity"], "stages.score"
+        )
         for member in members
     }
     everything = ensembles.mean(said).round({"unfamiliarity": 6})
-    own = everything["set"].isin(["val", "test"])
+    own = everything["set"].isin(ensembles.OWN)
     mean = everything[own].rename(columns={"set": "split"})
     names = ensembles.columns(mean)
     classes = [column.removeprefix("p_") for column in names]

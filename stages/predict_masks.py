@@ -24,9 +24,8 @@ from tqdm import tqdm
 
 from lesions.batches.feed import Feed
 from lesions.core import config
-from lesions.core.errors import run
+from lesions.core.errors import InputError, nearest, run
 from lesions.core.files import new_array, read_array, read_csv, write_csv
-from lesions.raw.config import Array
 from lesions.segment import unet
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training import hardware
@@ -63,10 +62,12 @@ def main() -> None:
     name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
     fit = config.read(f"resize.{name}.arrays.classify.fit", str)
+    if name not in setting.sets:
+        raise InputError(f"params.yaml: predict_masks.sets: no {name}{nearest(name, setting.sets)}")
     which = setting.sets[name]
-    nets = config.read(f"{which}", KINDS[which])
+    nets = config.read(which, KINDS[which])
     states = nets.states(setting.checkpoint) if isinstance(nets, Segment) else nets.states()
-    trained_at = config.read("resize.isic2018.arrays", dict[str, Array])[nets.array].shape
+    trained_at = tuple(config.section("resize.isic2018.arrays")[nets.array]["shape"])
 
     device = hardware.prepare(compute, 0)
     table = read_csv(Path(f"data/sorted/{name}.csv"), ("image",), f"stages.sort {name}")[["image"]]

@@ -2,14 +2,13 @@
 
     python -m stages.samples
 
-Reads data/chosen.json (which classifier augments how), data/sorted and data/resized; writes
+Reads data/augmented.json (which classifier augments how), data/sorted and data/resized; writes
   plots/samples/colours_<set>.png     melanomas and other lesions under each method of color_correct
   plots/samples/<augmentation>.png    images of the first classifier that is augmented so, as they are and as drawn
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,14 +42,14 @@ def colours(name: str, setting: ColorCorrect) -> Rows:
     return found
 
 
-def augmented(block: dict[str, Any]) -> Rows:
-    """Return images of a classifier's array as they are, and twice as its augmentation draws them."""
-    images = read_array(Path(f"data/{block['images']}.npy"))
+def augmented(array: str, names: tuple[str, ...]) -> Rows:
+    """Return images of an array as they are, and twice as the augmentation `names` draws them."""
+    images = read_array(Path(f"data/{array}.npy"))
     shown, found = images[spread(np.arange(len(images)))], {}
     batch = torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
     found["as they are"] = shown
     for draw in (1, 2):
-        pixels, _ = augment.augmented(tuple(block["augment"]), batch, None, torch.Generator().manual_seed(draw))
+        pixels, _ = augment.augmented(names, batch, None, torch.Generator().manual_seed(draw))
         found[f"drawn, {draw}"] = (255 * pixels).round().byte().permute(0, 2, 3, 1).numpy()
     return found
 
@@ -59,10 +58,10 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     setting = config.read("color_correct", ColorCorrect)
     sheets = {f"colours_{name}": (name, colours(name, setting)) for name in setting.sets}
-    for name, block in config.read_yaml(Path("data/chosen.json"))["classifiers"].items():
-        file = "-".join(block["augment"])
-        if file and file not in sheets and block["images"].startswith("resized/"):
-            sheets[file] = (f"{', '.join(block['augment'])}: of {name} and classifiers like it", augmented(block))
+    for file, one in config.read_yaml(Path("data/augmented.json")).items():
+        names = tuple(one["augment"])
+        title = f"{', '.join(names)}: of {one['classifier']} and classifiers like it"
+        sheets[file] = (title, augmented(one["images"], names))
     with replacing_folder(Path("plots/samples")) as folder:
         for file, (title, rows) in sheets.items():
             beside(title, rows).savefig(folder / f"{file}.png", dpi=80, metadata={"Software": None})

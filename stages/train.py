@@ -53,7 +53,7 @@ def main() -> None:
     write_csv(args.models / args.name / "scores.csv", scores)
     for phase, curve in first.curves.items():
         drawn = range_test.figure(curve, block.range_steps)
-        drawn.savefig(args.models / args.name / f"range_{phase}.png", dpi=100)
+        drawn.savefig(args.models / args.name / f"range_{phase}.png", dpi=100, metadata={"Software": None})
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
     write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
     with replacing_folder(args.plots / args.name) as folder:

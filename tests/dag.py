@@ -65,7 +65,7 @@ def calls(source: Path) -> set[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("config.read", "config.section"):
             key = node.args[0]
             parts = key.values if isinstance(key, ast.JoinedStr) else [key]
-            keys.add("".join("*" if isinstance(v, ast.FormattedValue) else v.value for v in parts))
+            keys.add("".join(v.value if isinstance(v, ast.Constant) else "*" for v in parts))
     return keys
 
 

@@ -29,7 +29,7 @@ PUBLISHED = ROOT / "published"
 FOLDS, EACH = 5, 4  # images of a class in a fold
 STANDARD = ("vgg16", "alexnet", "residual", "resnet101", "residual_shades")
 BALANCED = ("vgg16_balanced", "residual_balanced")
-HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.1, 1.9]})
+HISTORY = pd.DataFrame({"epoch": [1, 2], "lr": 1e-3, "train_loss": [2.0, 1.0], "val_loss": [2.1, 1.9]})
 OF_KERAS = HISTORY.rename(columns={"train_loss": "loss"}).assign(accuracy=[0.2, 0.6], val_accuracy=0.5)
 SKILL = {"vgg16": 0.0, "alexnet": 0.25, "residual": 0.5, "resnet101": 0.75, "residual_shades": 1.0}  # known BMAs
 

@@ -103,6 +103,13 @@ def changed(path: str, value) -> dict:
         ("predict_masks.sets", {"isic2019": "segment"}, "masked.isic2017_flat.set: isic2017 has no masks"),
         ("predict_masks.sets", dict.fromkeys(("isic2019", "isic2017", "merged", "isic2018"), "segment"), "isic2018"),
         ("predict_masks.sets.isic2017", "unet34", "predict_masks.sets.isic2017: unet34 takes squeezed pictures alone"),
+        ("recipes.e.lr_min", 0.5, "lr_min: 0.5: expected less than lr, 0.001"),
+        (
+            "recipes.c.phases",
+            [{"epochs": 1, "lr": "rnage", "train": "all"}],
+            "above 0 and at most 10, or range, got 'rnage'",
+        ),
+        ("recipes.c.phases", [{"epochs": 1, "lr": 1e-3, "train": "head", "body_lr": 1e-4}], "in which the body learns"),
         ("score.lite0.classifier", "residual", "score.lite0.classifier: expected lite0"),
         ("score.lite0.trained", "cross_validate", "expected cross_validate.lite0, a fold of lite0, with keep: true"),
         ("resize.merged.arrays", {}, "classifiers.e_m0.images: no array 'resized/merged/classify'"),

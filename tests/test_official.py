@@ -137,17 +137,25 @@ def test_an_ensemble_is_the_mean_whatever_the_order_and_refuses_other_images():
 
 def test_folds_speak_of_their_own_images_and_together_of_official_ones():
     """No image is judged by a fold that learnt from it; one that validates a fold stays in validation."""
-    official = {"one": said("xy", 0.2, "isic2019_test", seen=[True, False]), "two": said("xy", 0.6, "isic2019_test")}
-    one = pd.concat([said("ab", 0.9), said("cd", 0.8, "test"), official["one"]])
-    two = pd.concat([said("c", 0.7), said("efa", 0.5, "test"), official["two"]])
-    mean = ensembles.mean({"one": one, "two": two}).set_index(["set", "image"])
-    assert mean.loc["val"]["p_A"].to_dict() == {"a": 0.9, "b": 0.9, "c": 0.7}
-    assert mean.loc["test"]["p_A"].to_dict() == {"d": 0.8, "e": 0.5, "f": 0.5}
-    assert mean.loc["isic2019_test"]["p_A"].to_numpy() == pytest.approx(0.4)
+    both = [said("xy", 0.2, "isic2019_test", seen=[True, False]), said("xy", 0.8, "isic2019_test")]
+    one, two = said("ab", 0.9), said("cd", 0.8, "test")
+    folds = {"one": pd.concat([one, two, both[0]]), "two": pd.concat([one, two, both[0]])}  # both of fold 0
+    folds["one-1"] = pd.concat([said("c", 0.6), said("efa", 0.5, "test"), both[1]])
+    mean = ensembles.mean(folds).set_index(["set", "image"])
+    assert mean.loc["val"]["p_A"].to_dict() == pytest.approx({"a": 0.9, "b": 0.9, "c": 0.6})
+    assert mean.loc["test"]["p_A"].to_dict() == pytest.approx({"d": 0.8, "e": 0.5, "f": 0.5})
+    assert mean.loc["isic2019_test"]["p_A"].to_numpy() == pytest.approx(0.4)  # of three members
     assert mean.loc["isic2019_test"]["seen"].to_dict() == {"x": True, "y": False}
-    everything = {"one": pd.concat([said("a", 0.9), said("b", 0.9, "test")]), "two": pd.concat([said("b", 0.5), said("a", 0.5, "test")])}  # fmt: skip  # noqa: E501
-    with pytest.raises(InputError, match="each of its test images validates another fold"):
-        ensembles.mean(everything)
+    crossed = pd.concat([said("b", 0.5), said("a", 0.5, "test")])
+    for wrong, message in (
+        (crossed, "one: each of its test images validates another fold"),
+        (pd.concat([said("b", 0.5), said("bc", 0.5, "test")]), "share test images"),
+        (pd.concat([crossed, both[0]]), "one-1: its images and parts are not those of one"),
+        (pd.concat([crossed, crossed[:1]]), "one-1: an image stands twice or has no probabilities"),
+        (crossed.assign(p_A=np.nan), "one-1: an image stands twice or has no probabilities"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ensembles.mean({"one": pd.concat([said("a", 0.9), said("b", 0.9, "test")]), "one-1": wrong})
 
 
 def test_a_place_counts_the_entries_above_and_says_why_it_does_not_compare(tmp_path):

@@ -11,9 +11,13 @@ from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 import yaml
 
+from lesions.isic.names import canonical
+from lesions.training import checkpoints
 from tests.conftest import ROOT
 from tests.test_cluster import Cluster
 from tests.test_resume import KILLS, killed_until_done
@@ -43,10 +47,13 @@ def edit(folder: Path, change) -> None:
 def add_more(found: dict) -> None:
     """What the smoke run leaves out and this file asks about: generated images, a crop, 2020, a pair of `attention`."""
     whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    found["predict_masks"] = {**found["predict_masks"], "sets": ["isic2019"]}
+    found["predict_masks"] = {**found["predict_masks"], "sets": {"isic2019": "unet34"}}
     for section, name in (("masked", "isic2019_crop"), ("attention", "b0"), *(("classifiers", n) for n in MORE)):
         found.setdefault(section, {})[name] = whole[section][name]
     found["masked"].pop("isic2017_grey")
+    found["cross_validate"]["residual-1"]["keep"] = True
+    found["score"]["residual-1"] = {**found["score"]["residual"], "trained": "cross_validate"}
+    found["ensembles"]["folds"] = {"members": ["residual", "residual-1"]}
     found["data"]["isic2020"], found["resize"]["merged"] = True, whole["resize"]["merged"]
 
 
@@ -95,6 +102,28 @@ def test_everything_ran_and_status_is_clean(project):
     paths = ("masks/isic2019.npy", "resized/merged/classify.npy", "generated/AK.npy", "predictions/train/e_m0.csv")
     for path in ("models/train/residual/bma.pt", *(f"data/{path}" for path in paths)):
         assert (project / path).exists()
+
+
+def test_folds_are_scored_by_the_model_that_has_not_seen_the_lesion(project):
+    """A fold has its own parts, and its own word on what it has seen; a test image that validates none is judged."""
+    table = pd.read_csv(project / "data/sorted/isic2019.csv").set_index("image")
+    said = {name: pd.read_csv(project / f"data/predictions/tests/{name}.csv") for name in ("residual", "residual-1")}
+    for fold, of in enumerate(said.values()):
+        role = table[f"cv{fold}"]
+        for part in ("val", "test"):
+            assert set(of.loc[of["set"] == part, "image"]) == set(role.index[role == part])
+        official = of[~of["set"].isin(["val", "test"])]
+        learnt = {canonical(image) for image in role.index[role != "test"]}
+        assert official["seen"].to_list() == [canonical(image) in learnt for image in official["image"]]
+        assert official["seen"].any()
+    both = pd.read_csv(project / "data/predictions/ensemble/folds.csv").query("checkpoint == 'balanced'")
+    val, test = (set(both.loc[both["split"] == part, "image"]) for part in ("val", "test"))
+    tested = [set(of.loc[of["set"] == "test", "image"]) for of in said.values()]
+    assert not val & test and test == (tested[0] | tested[1]) - val and not tested[0] & tested[1]
+    assert (project / "models/cross_validate/residual-1/bma.pt").exists()
+    places = ("train/residual", "cross_validate/residual-1")
+    first, fold = (checkpoints.load(project / f"models/{place}/bma.pt") for place in places)
+    assert any(not torch.equal(value, fold[key]) for key, value in first.items())
 
 
 def test_a_learning_rate_reruns_its_classifier_and_reverting_is_served_from_cache(project):

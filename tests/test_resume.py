@@ -225,6 +225,9 @@ def test_a_training_stopped_at_any_step_ends_with_the_same_bits(data, monkeypatc
         assert done >= steps // 2
     pd.testing.assert_frame_equal(found.history, whole.history, check_exact=True)
     pd.testing.assert_frame_equal(again, predictions, check_exact=True)
+    assert found.curves.keys() == whole.curves.keys()
+    for phase, curve in whole.curves.items():
+        pd.testing.assert_frame_equal(found.curves[phase], curve, check_exact=True)
     assert {m: e for m, (e, _) in found.best.items()} == {m: e for m, (e, _) in whole.best.items()}
     for metric, (_, state) in whole.best.items():
         assert all(torch.equal(value, found.best[metric][1][key]) for key, value in state.items())

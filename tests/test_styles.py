@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from PIL import Image
 
 from lesions.core.errors import InputError
 from lesions.pictures import color, sheets
+from lesions.tools.check import augmented
 from stages import ensemble_masks, masked, samples, unet34
 from tests.conftest import ROOT
 
@@ -122,9 +124,11 @@ def test_every_colour_method_and_augmentation_is_drawn_once(tmp_path, monkeypatc
     for name in ("isic2017", "isic2019"):
         pd.DataFrame({"label": ["MEL", "NV"] * 4}).to_csv(tmp_path / f"data/sorted/{name}.csv")
         np.save(tmp_path / f"data/resized/{name}/classify.npy", RNG.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8))
-    blocks = {"one": ["heavy"], "two": ["heavy"], "three": ["hflip", "zoom"], "four": []}
-    blocks = {name: {"images": "resized/isic2019/classify", "augment": of} for name, of in blocks.items()}
-    (tmp_path / "data/chosen.json").write_text(json.dumps({"classifiers": blocks}))
+    blocks = {"one": ("heavy",), "two": ("heavy",), "three": ("hflip", "zoom"), "four": (), "five": ("vflip",)}
+    images = dict.fromkeys(blocks, "resized/isic2019/classify") | {"five": "color/isic2019-max_rgb"}
+    blocks = {name: SimpleNamespace(images=images[name], augment=of) for name, of in blocks.items()}
+    found = augmented(SimpleNamespace(classifiers=blocks))
+    (tmp_path / "data/augmented.json").write_text(json.dumps(found))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     drawn = {}

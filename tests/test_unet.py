@@ -143,7 +143,7 @@ def test_a_crop_is_put_where_it_was_in_the_photograph():
 
 
 def test_masks_are_the_mean_of_study_ds_folds(tmp_path, monkeypatch):
-    """Two folds of three see the left half, at .9 and .9, the third nothing: the mean .6 is above the threshold."""
+    """Two folds of three see the left half at .9, the third the right half: .6 is above the threshold, .3 is not."""
     for name in ("sorted", "resized/isic2019"):
         (tmp_path / "data" / name).mkdir(parents=True)
     pd.DataFrame({"image": ["a"]}).to_csv(tmp_path / "data/sorted/isic2019.csv", index=False)
@@ -154,11 +154,11 @@ def test_masks_are_the_mean_of_study_ds_folds(tmp_path, monkeypatch):
 
     def trained(decoder, encoder, size, states, device):
         loaded.update({"size": size, "states": [str(path) for path in states]})
-        return [0.9, 0.9, 0.0]
+        return [(0.0, 0.9), (0.9, 0.0), (0.9, 0.0)]
 
     def said(p, images, compute):
-        found = torch.zeros(len(images), *images.shape[2:])
-        found[..., : images.shape[3] // 2] = p
+        found = torch.full((len(images), *images.shape[2:]), p[0])
+        found[..., images.shape[3] // 2 :] = p[1]
         return found
 
     monkeypatch.setattr(unet, "trained", trained)

@@ -112,7 +112,7 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
         for name, index in drawn(step, len(images), generator):
             grid = apply_(partial(warped, name, generator), grid, index)
             if name in BLACK:
-                rows = index.to(grid.device)
+                rows = index.to(grid.device, non_blocking=True)
                 outside[rows] |= (grid[rows].abs() > 1).any(dim=1, keepdim=True)
     modes = ("bilinear", *("nearest",) * (len(batch) - 1))
     return tuple(sampled(x, grid, mode).masked_fill_(outside, 0) for x, mode in zip(batch, modes, strict=True))

@@ -245,7 +245,7 @@ def draw(
     histories: dict[str, dict[str, pd.DataFrame]], kinds: dict[str, str], confidence: float,
 ) -> None:  # fmt: skip
     """Draw every picture into `folder`. `tables`: the sorted sets; `tested`: of studies A and B and of one's own sets;
-    `histories`: study or set -> run -> losses (study B: accuracies too) by epoch."""
+    `histories`: study or set -> run -> losses and rate (study B: accuracies) by epoch."""
     level, kind = f"{100 * confidence:g} % intervals", kinds["A"]
     standard, balanced = (
         [(f"Table 6.{n}", score.lower(), score) for score in ("loss", "accuracy", "BMA")] for n in (1, 2)

@@ -24,7 +24,6 @@ ISIC_2017 = {"OTHER": 120, "MEL": 30}  # the official validation part, on which 
 PAIRS_2018 = 2594
 ADDED_2020 = 5934  # images of 2020 in study E's 31,265
 
-EXACT = ("images", "share")  # what is counted: it needs no interval to be judged
 SCORES = ["precision", "recall", "f1"]  # of study B's reports
 NOT_RUN = "not run"
 SAMPLE, OTHER = "sample data", "other data"
@@ -84,10 +83,7 @@ def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataF
     comparable = comparable.where(table["published"].notna() | table["published_low"].notna(), "")
     table["comparable"] = comparable.where(table["ours"].notna() | (table["run"] == ""), NOT_RUN)
     within = (table["published"] >= table["low"]) & (table["published"] <= table["high"])
-    exact = table["metric"].isin(EXACT)
-    within |= exact & (table["published"] == table["ours"])
-    judged = (table["comparable"] == "yes") & table[["published", "ours"]].notna().all(axis=1)
-    judged &= exact | table["low"].notna()
+    judged = (table["comparable"] == "yes") & table[["published", "ours", "low"]].notna().all(axis=1)
     table["inside"] = np.where(judged, np.where(within, "yes", "no"), "")
     table["difference"] = table["ours"] - table["published"]
     table["n"] = table["n"].astype("Int64")

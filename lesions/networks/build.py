@@ -125,7 +125,9 @@ class MeanDropout(nn.Dropout):
         self.draws = draws
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean over draws, of the shape of `x`."""
+        """Return the mean over draws, of the shape of `x`; in evaluation `x` itself."""
+        if not self.training:
+            return x
         return torch.stack([super(MeanDropout, self).forward(x) for _ in range(self.draws)]).mean(dim=0)
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 
 from lesions.core.errors import InputError
 
-KEYS = ["set", "image", "label", "seen"]
+ROWS = ["set", "image", "label"]
+OWN = ["val", "test"]  # sets that are a classifier's own parts
 
 
 def columns(table: pd.DataFrame) -> list[str]:
@@ -18,29 +19,51 @@ def numbers(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     return table[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
 
 
-def mean(members: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return set, image, label, seen (by any member), and the mean of what members say: unfamiliarity and p_….
+def alike(members: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return set, image, label, seen (by any member), and the mean of members that speak of the same images.
 
-    All members speak of the official sets. Of the sets val and test, classifiers of one split speak of the same images;
-    folds of a cross-validation each of their own, so that no image is judged by a model that learnt from its lesion or
-    was chosen by it. What is val for one fold may be test for another: it stays in val alone, on which calibration is
-    fitted. Raises InputError naming a member whose classes or images are of another split.
+    Raises InputError naming who differs, and for an image that stands twice or has no probabilities.
     """
-    first, names = next(iter(members)), ["unfamiliarity", *columns(next(iter(members.values())))]
-    for name, table in members.items():
-        if columns(table) != names[1:]:
+    (first, table), *_ = members.items()
+    names = ["unfamiliarity", *columns(table)]
+    total, seen = np.zeros((len(table), len(names))), np.zeros(len(table), bool)
+    for name, other in members.items():
+        if columns(other) != names[1:]:
             raise InputError(f"ensembles: {name}: its classes are not those of {first}; expected one split")
-    said = pd.concat([table.assign(seen=table["seen"].astype(bool)) for table in members.values()])
-    said[names] = numbers(said, names)
-    rows = said.groupby(["set", "image", "label"], sort=False)
-    whole = rows[names].mean().assign(seen=rows["seen"].any(), members=rows.size()).reset_index()
+        if other.duplicated(ROWS).any() or not np.isfinite(numbers(other, names[1:])).all():
+            raise InputError(f"ensembles: {name}: an image stands twice or has no probabilities; score it again")
+        matched = table[ROWS].merge(other, on=ROWS, how="left", indicator=True)
+        if len(other) != len(table) or (matched["_merge"] != "both").any():
+            raise InputError(f"ensembles: {name}: its images and parts are not those of {first}; expected one split")
+        total, seen = total + numbers(matched, names), seen | matched["seen"].astype(bool).to_numpy()
+    return table[ROWS].assign(seen=seen, **dict(zip(names, (total / len(members)).T, strict=True)))
+
+
+def mean(members: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean of classifiers of one split, or of folds: `<classifier>-<fold>`, and the classifier, fold 0.
+
+    All speak of the official sets. Of val and test, which are other images in each fold, only those speak that have
+    not learnt from an image's lesion, nor were chosen by it. What is val for one fold is test for another: it stays in
+    val alone, where calibration is fitted. Raises InputError as `alike`, and for folds that share test images.
+    """
+    folds: dict[str, dict[str, pd.DataFrame]] = {}
     for name, table in members.items():
-        of = table[["set", "image", "label"]].merge(whole, on=["set", "image", "label"])
-        counts = of.groupby(of["set"].where(of["set"].isin(["val", "test"]), ""))["members"]
-        if counts.nunique().get("test", 1) > 1 or counts.min().get("", len(members)) < len(members):
-            raise InputError(f"ensembles: {name}: its images and parts are not those of {first}, nor another fold's")
-    chosen = whole["set"].eq("val"), whole["set"].eq("test")
-    tuned = chosen[1] & whole["image"].isin(whole["image"][chosen[0]])
-    if chosen[1].any() and tuned.sum() == chosen[1].sum():
+        folds.setdefault(name.partition("-")[2], {})[name] = table
+    means = {next(iter(of)): alike(of).assign(members=len(of)) for of in folds.values()}
+    (first, table), *others = means.items()
+    if not others:
+        return table.drop(columns="members")
+    official = ~table["set"].isin(OWN)
+    for name, other in others:
+        alike({first: table[official], name: other[~other["set"].isin(OWN)]})
+    said, names = pd.concat(means.values(), ignore_index=True), ["unfamiliarity", *columns(table)]
+    if (said["set"].eq("test") & said.duplicated(ROWS)).any():
+        raise InputError(f"ensembles: {first}: its folds share test images; expected folds of one cross-validation")
+    said[names] = said[names].mul(said["members"], axis=0)
+    rows = said.groupby(ROWS, sort=False)
+    whole = rows["seen"].any().to_frame().join(rows[names].sum(min_count=1).div(rows["members"].sum(), axis=0))
+    whole = whole.reset_index()
+    tuned = whole["set"].eq("test") & whole["image"].isin(whole["image"][whole["set"] == "val"])
+    if tuned.sum() == whole["set"].eq("test").sum():
         raise InputError(f"ensembles: {first}: each of its test images validates another fold; expected fewer folds")
-    return whole.loc[~tuned, [*KEYS, *names]].reset_index(drop=True)
+    return whole[~tuned].reset_index(drop=True)

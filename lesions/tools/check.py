@@ -274,7 +274,7 @@ class Params(Section):
         self.agree_on_fields(place, published, block)
 
     def agree_on_ensemble(self, place: str, ensemble: Ensemble) -> None:
-        """Check that the members are scored, and that none was trained on images that another is tested on."""
+        """Check that the members are scored, and of one set and split, or folds of it."""
         for name in ensemble.members:
             if name not in self.score:
                 raise ValueError(f"{place}: {name!r} is not in the section score{nearest(name, self.score)}")
@@ -302,6 +302,16 @@ def chosen(params: Params) -> Chosen:
     """Return the part of params.yaml that the stage compare reads."""
     repeated = {key: getattr(params, key) for key in Chosen.model_fields.keys() & Params.model_fields.keys()}
     return Chosen(source=params.data.source, sets=tuple(params.data.sets), **repeated)
+
+
+def augmented(params: Params) -> dict[str, dict[str, Any]]:
+    """Return by name each augmentation, with the first classifier that has it and the resized images of that."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, block in params.classifiers.items():
+        if block.augment and block.images.startswith("resized/"):
+            first = {"classifier": name, "images": block.images, "augment": block.augment}
+            found.setdefault("-".join(block.augment), first)
+    return found
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -90,8 +90,8 @@ def parts(split: str, images: float) -> dict[str, float]:
     return {part: images * share * one for part, one in zip(("train", "val", "test"), of, strict=True)}
 
 
-def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: dict[str, int]) -> Work:
-    """Return `runs` trainings of a classifier, and the predictions by each checkpoint."""
+def classified(stage: str, block: Classifier, runs: int, kept: int, chosen: Params, count: dict[str, int]) -> Work:
+    """Return `runs` trainings of a classifier, and the predictions by each checkpoint. kept: states on disk."""
     here, extra = (
         parts(block.split if block.set in SETS else "", count[block.set]),
         chosen.augment_gan.images * (block.generated != "none"),
@@ -101,7 +101,6 @@ def classified(stage: str, block: Classifier, runs: int, chosen: Params, count: 
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
     predicted = epochs * here["val"] + states * sum(here[role] for role in block.predict) * (8 if block.tta else 1)
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
-    kept = states * stage.startswith("train")
     tested = sum(block.range_steps * block.batch for phase in block.all_phases if phase.lr == "range")
     steps = runs * (tested + epochs * seen + PREDICTED * predicted)
     return Work(stage, kind, steps, kept, count[block.set] + extra)
@@ -137,9 +136,9 @@ def works(chosen: Params, count: dict[str, int]) -> list[Work]:
     for name, one in chosen.base_models.items():  # the backbone predicts once; its head costs next to nothing
         kind = Kind("classifier", "torchvision", "resnet50", size_of(one.images, chosen), 64)
         found.append(Work(f"base_model@{name}", kind, PREDICTED * images))
-    blocks = [(f"train@{name}", block, block.runs) for name, block in chosen.classifiers.items()]
+    blocks = [(f"train@{k}", block, block.runs, len(block.checkpoints)) for k, block in chosen.classifiers.items()]
     for name, fold in chosen.cross_validate.items():
-        blocks.append((f"cross_validate@{name}", chosen.classifiers[fold.classifier], 1))
+        blocks.append((f"cross_validate@{name}", chosen.classifiers[fold.classifier], 1, int(fold.keep)))
     return found + [classified(*block, chosen, count) for block in blocks]
 
 
@@ -167,13 +166,15 @@ def stepper(
 
     model: a torch.nn.Module; pair: a batch of images and targets; on: the loop's Switches. torch takes seconds to load.
     """
+    from torch.optim.lr_scheduler import ConstantLR
+
     from lesions.training import loop, schedules
 
     device, at = pair[0].device, loop.Position()
     at.loss = at.loss.to(device)
     model.to(device).to(memory_format=on.layout)
     optimizer = schedules.optimizer_for(model, recipe, 1e-6, on.fused)
-    schedule = schedules.ConstantLR(optimizer, 1.0)
+    schedule = ConstantLR(optimizer, 1.0)
 
     def go() -> None:
         loop.train_epoch(model, [pair] * steps, loss_of, optimizer, schedule, on, device, at, lambda **_: None)

@@ -1,8 +1,8 @@
 """Define the section compute of params.yaml, and the settings that every training has."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lesions.core.config import Count, Rate, Section, Seed
 
@@ -15,6 +15,13 @@ class Compute(Section):
     deterministic: bool
 
 
+def rate_or_range(value: Any) -> Any:
+    """Return a phase's rate. Raises ValueError for what is neither a rate nor the word range."""
+    if value != "range" and (not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 10):
+        raise ValueError(f"expected a number above 0 and at most 10, or range, got {value!r}")
+    return value
+
+
 class Phase(Section):
     """A part of a training: length, rate, and what learns (all_but_norm: all but the body's batch normalisation).
 
@@ -22,9 +29,15 @@ class Phase(Section):
     """
 
     epochs: Count
-    lr: Rate | Literal["range"]
+    lr: Annotated[float | Literal["range"], BeforeValidator(rate_or_range)]
     train: Literal["head", "all", "all_but_norm"]
     body_lr: Rate | None = None
+
+    @model_validator(mode="after")
+    def has_a_body(self) -> "Phase":
+        if self.body_lr is not None and (self.train == "head" or self.lr == "range"):
+            raise ValueError("body_lr: expected a phase in which the body learns, and a number as lr")
+        return self
 
 
 class Optimisation(Section):
@@ -47,6 +60,13 @@ class Optimisation(Section):
     phases: tuple[Phase, ...] = ()
     augment: tuple[str, ...]  # names of lesions/batches/augment.py
     seed: Seed
+
+    @model_validator(mode="after")
+    def falls(self) -> "Optimisation":
+        for phase in self.all_phases:
+            if phase.lr != "range" and phase.lr <= self.lr_min:
+                raise ValueError(f"lr_min: {self.lr_min:g}: expected less than lr, {phase.lr:g}")
+        return self
 
     @property
     def all_phases(self) -> tuple[Phase, ...]:

@@ -75,7 +75,8 @@ def trial(model, recipe, switches, device, batches, loss_of, rates: np.ndarray) 
             loss = loss_of(model(inputs.contiguous(memory_format=switches.layout)), targets)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss.item()
         smoothed = mean / (1 - SMOOTHING ** (len(rows) + 1))
-        if not (math.isfinite(smoothed) and smoothed <= DIVERGED * best):
+        counts = len(rows) >= SKIP_START * len(rates)  # at the first rates nothing changes, whatever a batch's loss
+        if not math.isfinite(smoothed) or (counts and smoothed > DIVERGED * best):
             break
         rows.append((lr, loss.item(), smoothed))
         best = min(best, smoothed)
