@@ -182,7 +182,8 @@ def curves_figure(study: str, histories: dict[str, pd.DataFrame], kind: str, wha
                 axis.plot(one["epoch"], one[column], "o-", color=color, ms=3, lw=1, label=label)
         axis.set_title(name, fontsize=9)
         highest = history[list(lines)].max(axis=None)
-        axis.set(xlim=(0.5, history["epoch"].max() + 0.5), ylim=(0, 1.1 * highest))
+        axis.set(xlim=(0.5, history["epoch"].max() + 0.5))
+        axis.set(yscale="log") if what == "lr" else axis.set(ylim=(0, 1.1 * highest))
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     legend(figure, axes[0])
     return figure
