@@ -5,7 +5,7 @@
 Reads params.yaml; writes
   data/checked      always the same, so that a sound change of params.yaml reruns what it concerns and no more
   data/chosen.json  how things are trained and predicted, each classifier's block complete, for the stage compare
-  data/augmented.json  each augmentation, with the first classifier that has it and its images, for the stage samples
+  data/augmented.json  each augmentation, with the first classifier that has it and its images, for the stage examples
 """
 
 import argparse

@@ -311,7 +311,7 @@ def test_the_whole_dag_runs_on_ham_alone(tmp_path):
         block |= short | {"cycles": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
     done = ran(sh(folder, "dvc", "repro"))
-    assert {name for name in done if "@" not in name} == {"check", "download", "samples", "compare"}
+    assert {name for name in done if "@" not in name} == {"check", "download", "examples", "compare"}
     assert {"sort@ham", "train@d_snap", "cross_validate@residual-4", "export@lite0", "ensemble@best"} <= done
     assert "up to date" in sh(folder, "dvc", "status")
     text = (folder / "metrics/compare.md").read_text(encoding="utf-8")

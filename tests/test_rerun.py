@@ -33,9 +33,9 @@ MINE = {"network": "convnext_atto", "recipe": "a", "set": "isic2019", "images": 
         "split": "standard", "generated": "none", "weights": "data/weights/none"}  # fmt: skip
 TRAINED = {"segment", "unet34", "train", "cross_validate"}  # kinds of stages: with batches and training
 READ = {"ensemble_masks", "predict_masks", "masked", "compare"}  # what reads those
-PICTURES = {"color_correct", "masked", "samples"}
+PICTURES = {"color_correct", "masked", "examples"}
 NETS = {"predict_masks", "score", "score_masks", "export", "export_unet"}  # what reads trained networks
-OF_ARRAYS = {"weights", "color_correct", "masked", "predict_masks", "samples"}  # what knows nothing of labels
+OF_ARRAYS = {"weights", "color_correct", "masked", "predict_masks", "examples"}  # what knows nothing of labels
 MADE = {"ensemble", "compare"}  # of their predictions
 KINDS = (
     TRAINED
@@ -193,19 +193,19 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
     "a learning rate, started from": (
         params("classifiers.d_snap.lr", 0.5), block("d_snap"), {"train@d_crop", "compare"}),
     "an augmentation in a recipe": (
-        params("recipes.d.augment", ["hflip"]), block("d_snap", "d_crop"), {"samples", "compare"}),
+        params("recipes.d.augment", ["hflip"]), block("d_snap", "d_crop"), {"examples", "compare"}),
     "a colour method": (
         params("color_correct.methods.max_rgb", {}),
-        {"check", "color_correct@isic2017-max_rgb", "samples", "score"}, MADE),
+        {"check", "color_correct@isic2017-max_rgb", "examples", "score"}, MADE),
     "the size of images": (
         params("resize.isic2017.arrays.classify.shape", [48, 48]), {"check", "resize@isic2017"},
         {"color_correct", "predict_masks@isic2017", "masked@isic2017_flat", "masked@isic2017_grey", "train@c_graham",
-         "train@c_masked_grey", "train@c_b0_arl", "samples", "compare"}),
+         "train@c_masked_grey", "train@c_b0_arl", "examples", "compare"}),
     "another source of data": (
         params("data.source", "isic"), {"check", "download", "export", "export_unet"}, KINDS - {"check", "weights"}),
     "compare": (line("lesions/compare/pages.py", OTHER), {"compare"}, set()),
-    "batches": (line("lesions/batches/augment.py", OTHER), TRAINED | NETS | {"samples"}, READ | MADE),
-    "batches, same bytes": (line("lesions/batches/augment.py", SAME), TRAINED | NETS | {"samples"}, set()),
+    "batches": (line("lesions/batches/augment.py", OTHER), TRAINED | NETS | {"examples"}, READ | MADE),
+    "batches, same bytes": (line("lesions/batches/augment.py", SAME), TRAINED | NETS | {"examples"}, set()),
     "training": (line("lesions/training/loop.py", OTHER), TRAINED | NETS, READ | MADE),
     "classify": (
         line("lesions/classify/experiment.py", OTHER), {"train", "cross_validate", "score"}, {"export"} | MADE),

@@ -14,7 +14,7 @@ from PIL import Image
 from lesions.core.errors import InputError
 from lesions.pictures import color, sheets
 from lesions.tools.check import augmented
-from stages import ensemble_masks, masked, samples, unet34
+from stages import ensemble_masks, examples, masked, unet34
 from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
@@ -133,11 +133,11 @@ def test_every_colour_method_and_augmentation_is_drawn_once(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     drawn = {}
     monkeypatch.setattr(
-        samples, "beside", lambda title, rows: drawn.update({title: rows}) or sheets.beside(title, rows)
+        examples, "beside", lambda title, rows: drawn.update({title: rows}) or sheets.beside(title, rows)
     )
-    monkeypatch.setattr(sys, "argv", ["samples"])
-    samples.main()
-    files = {path.stem for path in Path("plots/samples").iterdir()}
+    monkeypatch.setattr(sys, "argv", ["examples"])
+    examples.main()
+    files = {path.stem for path in Path("plots/examples").iterdir()}
     assert files == {"colours_isic2017", "colours_isic2019", "heavy", "hflip-zoom"}
     images, rows = np.load("data/resized/isic2017/classify.npy"), drawn["isic2017"]
     assert len(rows) == 10 and all(of.shape == (4, 16, 16, 3) for of in rows.values())

@@ -1,10 +1,10 @@
-"""Samples: draw what networks are shown: every colour method and every augmentation, beside the pictures as they are.
+"""Examples: draw what networks are shown: every colour method and every augmentation, beside the pictures as they are.
 
-    python -m stages.samples
+    python -m stages.examples
 
 Reads data/augmented.json (which classifier augments how), data/sorted and data/resized; writes
-  plots/samples/colours_<set>.png     melanomas and other lesions under each method of color_correct
-  plots/samples/<augmentation>.png    images of the first classifier that is augmented so, as they are and as drawn
+  plots/examples/colours_<set>.png     melanomas and other lesions under each method of color_correct
+  plots/examples/<augmentation>.png    images of the first classifier that is augmented so, as they are and as drawn
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
         names = tuple(one["augment"])
         title = f"{', '.join(names)}: of {one['classifier']} and classifiers like it"
         sheets[file] = (title, augmented(one["images"], names))
-    with replacing_folder(Path("plots/samples")) as folder:
+    with replacing_folder(Path("plots/examples")) as folder:
         for file, (title, rows) in sheets.items():
             beside(title, rows).savefig(folder / f"{file}.png", dpi=80, metadata={"Software": None})
 
