@@ -26,7 +26,7 @@ SHOWN = 6  # pictures of a row
 
 def spread(rows: np.ndarray) -> np.ndarray:
     """Return SHOWN of the rows, evenly spread; all where there are fewer."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).astype(int))] if len(rows) else rows
+    return rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).astype(int))]
 
 
 def colours(name: str, setting: ColorCorrect) -> Rows:
@@ -34,11 +34,13 @@ def colours(name: str, setting: ColorCorrect) -> Rows:
     labels = read_csv(Path(f"data/sorted/{name}.csv"), ("label",), f"stages.sort {name}")["label"]
     images, found = read_array(Path(f"data/resized/{name}/classify.npy"), len(labels)), {}
     for kind, chosen in (("melanomas", labels == "MEL"), ("others", labels != "MEL")):
+        if not chosen.any():
+            continue
         shown = images[spread(np.flatnonzero(chosen))]
         found[f"{kind}, as they are"] = shown
         for method in sorted(setting.methods.model_fields_set):
             corrected = color.method(method, getattr(setting.methods, method))
-            found[f"{kind}, {method}"] = np.array([corrected(image) for image in shown]).reshape(shown.shape)
+            found[f"{kind}, {method}"] = np.array([corrected(image) for image in shown])
     return found
 
 
