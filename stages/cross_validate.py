@@ -6,7 +6,8 @@ Fold 0 is the standard split, so stages.train is its run. Reads what stages.trai
   data/predictions/cross_validate/<name>-<fold>.csv   out-of-fold predictions (and the validation part's)
   metrics/cross_validate/<name>-<fold>.json           bma, of the checkpoint of the highest in validation
   plots/cross_validate/<name>-<fold>.csv              history
-  models/cross_validate/<name>-<fold>/scores.csv      as train's; and bma.pt, the state, where the block says keep: true
+  models/cross_validate/<name>-<fold>/                scores.csv and range_<phase>.png as train's; and, where the block
+                                                      says keep: true, bma.pt, the state
 """
 
 import argparse
@@ -16,7 +17,7 @@ from lesions.classify import experiment
 from lesions.classify.config import CrossValidation, classifier
 from lesions.core import config, errors, resume
 from lesions.core.files import replacing_folder, write_csv, write_json
-from lesions.training import checkpoints, hardware
+from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
 
@@ -40,6 +41,7 @@ def main() -> None:
 
     with replacing_folder(args.models / args.run) as folder:
         write_csv(folder / "scores.csv", scores)
+        range_test.draw(found.curves, block.range_steps, folder)
         if one.keep:
             checkpoints.save_one(folder / "bma.pt", found.best["bma"][1])
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)

@@ -3,7 +3,8 @@
     python -m stages.segment
 
 Reads data/sorted/isic2018.csv, data/resized/isic2018/segment{,_masks}.npy and data/weights/<weights>; writes
-  models/segment/{loss,jaccard}.pt       state dicts; scores.csv: the epoch of each and its means over the test images
+  models/segment/{loss,jaccard}.pt       state dicts; scores.csv: the epoch of each and its means over the test images;
+                                         range_<phase>.png: the range test of a phase
   data/predictions/segment.csv           image, checkpoint, jaccard, dice of every test image
   metrics/segment.json                   mean Jaccard, thresholded Jaccard (0 below .65, the leaderboard's), Dice and
                                          loss of the checkpoint of the highest Jaccard
@@ -24,7 +25,7 @@ from lesions.core.images import masks_beside
 from lesions.segment import unet
 from lesions.segment.config import Segment
 from lesions.segment.pairs import Pairs, summary
-from lesions.training import checkpoints, hardware
+from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
 SORTED, RESIZED, MODELS = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018"), Path("models/segment")
@@ -68,6 +69,7 @@ def main() -> None:
 
     checkpoints.save(MODELS, found.best)
     write_csv(MODELS / "scores.csv", pd.DataFrame(scores))
+    range_test.draw(found.curves, recipe.range_steps, MODELS)
     write_csv(Path("data/predictions/segment.csv"), pd.concat(tables))
     write_json(Path("metrics/segment.json"), summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
     with replacing_folder(Path("plots/segment")) as folder:

@@ -227,3 +227,10 @@ def test_the_picture_marks_the_suggestion(recipe):
     assert axis.get_xscale() == "log"
     assert lines["smoothed"].get_ydata() == pytest.approx(table["smoothed"])
     assert lines[f"suggested: {suggested:.1e}"].get_xdata()[0] == suggested
+
+
+def test_each_phase_with_a_range_test_has_a_picture(recipe, tmp_path):
+    table = find(model(), recipe, steps=20)
+    range_test.draw({1: table, 3: table}, 20, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"range_1.png", "range_3.png"}
+    range_test.draw({}, 20, tmp_path / "none")  # no phase had one: no folder is wanted either

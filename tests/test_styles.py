@@ -13,8 +13,8 @@ from PIL import Image
 
 from lesions.core.errors import InputError
 from lesions.pictures import color, sheets
-from lesions.tools.check import augmented
 from stages import ensemble_masks, examples, masked, unet34
+from stages.check import augmented
 from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)

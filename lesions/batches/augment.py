@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesions.batches.feed import unit
-from lesions.batches.per_image import apply_
+from lesions.batches.per_image import apply_, selected
 from lesions.batches.photometric import PHOTOMETRIC
 from lesions.batches.warps import BLACK, WARPS, still
 from lesions.core.errors import InputError, nearest
@@ -113,9 +113,11 @@ def geometric(names: tuple[str, ...], batch: tuple[Tensor, ...], generator: torc
             grid = apply_(partial(warped, name, generator), grid, index)
             if name in BLACK:
                 rows = index.to(grid.device, non_blocking=True)
-                outside[rows] |= (grid[rows].abs() > 1).any(dim=1, keepdim=True)
+                outside[rows] |= (selected(grid, rows).abs() > 1).any(dim=1, keepdim=True)
     modes = ("bilinear", *("nearest",) * (len(batch) - 1))
-    return tuple(sampled(x, grid, mode).masked_fill_(outside, 0) for x, mode in zip(batch, modes, strict=True))
+    found = tuple(sampled(x, grid, mode) for x, mode in zip(batch, modes, strict=True))
+    black = any(name in BLACK for choices, _ in warps for name in choices)
+    return tuple(x.masked_fill_(outside, 0) for x in found) if black else found
 
 
 def photometric(names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> Tensor:

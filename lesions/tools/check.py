@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lesions.classify.config import Attention, Classifier, CrossValidation, Recipe, completed
-from lesions.compare.config import Chosen, Compare
+from lesions.compare.config import Compare
 from lesions.core.config import PARAMS, Name, Section, read_yaml, validated
 from lesions.core.errors import nearest
 from lesions.download.config import Weights, refuse_own
@@ -296,22 +296,6 @@ class Params(Section):
             networks.append(block.network)
         if networks[1] != f"{networks[0]}_arl":
             raise ValueError(f"{place}: {pair.with_}: expected network {networks[0]}_arl")
-
-
-def chosen(params: Params) -> Chosen:
-    """Return the part of params.yaml that the stage compare reads."""
-    repeated = {key: getattr(params, key) for key in Chosen.model_fields.keys() & Params.model_fields.keys()}
-    return Chosen(source=params.data.source, sets=tuple(params.data.sets), **repeated)
-
-
-def augmented(params: Params) -> dict[str, dict[str, Any]]:
-    """Return by name each augmentation, with the first classifier that has it and the resized images of that."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, block in params.classifiers.items():
-        if block.augment and block.images.startswith("resized/"):
-            first = {"classifier": name, "images": block.images, "augment": block.augment}
-            found.setdefault("-".join(block.augment), first)
-    return found
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -4,7 +4,7 @@ The network, its batches and its validation are given, so classifiers and U-Nets
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import cast
 
@@ -22,9 +22,9 @@ from lesions.training import checkpoints, range_test
 from lesions.training.config import Optimisation, Phase
 from lesions.training.freezing import freeze, norms_to_eval
 from lesions.training.hardware import Switches
-from lesions.training.range_test import Batches
 from lesions.training.schedules import cycle_ends, optimizer_for, schedule_for
 
+Batches = Iterable[tuple[Tensor, Tensor]]  # inputs and targets, on the device
 HIGHER_IS_BETTER = {"loss": False, "accuracy": True, "bma": True, "auroc": True, "jaccard": True}
 
 

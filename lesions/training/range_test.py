@@ -7,7 +7,9 @@ fastai's code, which the study used, it grows exponentially, and so it does here
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, count
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,6 @@ from lesions.training.freezing import norms_to_eval
 from lesions.training.hardware import Switches
 from lesions.training.schedules import optimizer_for
 
-Batches = Iterable[tuple[Tensor, Tensor]]
 SMOOTHING = 0.98
 DIVERGED = 4  # times the best smoothed loss
 SKIP_START, SKIP_END = 0.1, 0.05  # parts of the steps whose slopes do not count: too few values; about to diverge
@@ -32,7 +33,7 @@ def find(
     recipe: Optimisation,
     switches: Switches,
     device: torch.device,
-    batches: Callable[[], Batches],
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
     lr_min: float = 1e-7,
     lr_max: float = 10.0,
@@ -68,7 +69,8 @@ def trial(model, recipe, switches, device, batches, loss_of, rates: np.ndarray) 
     optimizer = optimizer_for(model, recipe, rates[0], switches.fused)
     rows: list[tuple[float, float, float]] = []
     mean, best = 0.0, math.inf
-    for lr, (inputs, targets) in zip(rates, endless(batches), strict=False):
+    stream = chain.from_iterable(batches() for _ in count())
+    for lr, (inputs, targets) in zip(rates, stream, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr
         with switches.autocast(device):
@@ -86,11 +88,6 @@ def trial(model, recipe, switches, device, batches, loss_of, rates: np.ndarray) 
     return rows
 
 
-def endless(batches: Callable[[], Batches]) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from batches()
-
-
 def suggestion(curve: pd.DataFrame, steps: int) -> float:
     """Return the rate at which the smoothed loss falls most steeply along log(lr), which is fastai's suggestion.
 
@@ -104,6 +101,12 @@ def suggestion(curve: pd.DataFrame, steps: int) -> float:
         )
     slope = np.gradient(curve["smoothed"].to_numpy()[start:end])
     return float(curve["lr"].iloc[start + int(slope.argmin())])
+
+
+def draw(curves: dict[int, pd.DataFrame], steps: int, folder: Path) -> None:
+    """Draw the tests of a training's phases into range_<phase>.png, `steps` steps each."""
+    for phase, curve in curves.items():
+        figure(curve, steps).savefig(folder / f"range_{phase}.png", dpi=100, metadata={"Software": None})
 
 
 def figure(curve: pd.DataFrame, steps: int) -> Figure:
