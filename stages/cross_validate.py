@@ -41,7 +41,7 @@ def main() -> None:
 
     with replacing_folder(args.models / args.run) as folder:
         write_csv(folder / "scores.csv", scores)
-        range_test.draw(found.curves, block.range_steps, folder)
+        range_test.draw(found.curves, folder)
         if one.keep:
             checkpoints.save_one(folder / "bma.pt", found.best["bma"][1])
     write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)

@@ -69,7 +69,7 @@ def main() -> None:
 
     checkpoints.save(MODELS, found.best)
     write_csv(MODELS / "scores.csv", pd.DataFrame(scores))
-    range_test.draw(found.curves, recipe.range_steps, MODELS)
+    range_test.draw(found.curves, MODELS)
     write_csv(Path("data/predictions/segment.csv"), pd.concat(tables))
     write_json(Path("metrics/segment.json"), summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
     with replacing_folder(Path("plots/segment")) as folder:

@@ -51,7 +51,7 @@ def main() -> None:
 
     checkpoints.save(args.models / args.name, first.best)
     write_csv(args.models / args.name / "scores.csv", scores)
-    range_test.draw(first.curves, block.range_steps, args.models / args.name)
+    range_test.draw(first.curves, args.models / args.name)
     write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
     write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
     with replacing_folder(args.plots / args.name) as folder:

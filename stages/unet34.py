@@ -92,7 +92,7 @@ def main() -> None:
         histories = []
         for number, found in enumerate(grown, start=1):
             histories.append(found.history.assign(phase=number))
-            range_test.draw({number: found.curves[1]}, setting.range_steps, folder)
+            range_test.draw({number: found.curves[1]}, folder)
         history = pd.concat(histories, ignore_index=True)
         write_csv(folder / "history.csv", history.assign(epoch=np.arange(1, len(history) + 1)))
 

@@ -69,7 +69,7 @@ def test_phases_seeds_and_oversampling_by_hand():
 
 
 def test_views_at_test_time_and_folds_by_hand():
-    """Study E predicts validation and test under eight views, not training; a fold is one run, and keeps no state."""
+    """Study E predicts validation and test under eight views, training under one; a fold keeps no state."""
     found = steps("train@e_m0", {"classifiers": {"e_m0": {"epochs": 4, "epoch_images": 0}}})
     assert found == pytest.approx(4 * 960 + PREDICTED * (4 * 120 + 4 * (960 + 8 * 240)))
     seven = {"epochs": 7, "epoch_images": 0, "sampler": "uniform"}

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from lesions.classify import experiment
 from lesions.core.errors import InputError
 from lesions.training import checkpoints, range_test
-from stages import train
+from stages import cross_validate, train
 from tests.conftest import ROOT
 from tests.test_training import COMPUTE, block, data, run  # noqa: F401  (data is a fixture)
 
@@ -47,8 +47,7 @@ def test_study_ds_legs_find_their_own_rates(data, monkeypatch):  # noqa: F811
     legs = {"phases": LEGS, "schedule": "restarts", "cycles": 2, "range_steps": 12, "snapshots": True}
     trial, _, found, _ = run(data, monkeypatch, **legs)
     assert list(found.curves) == [1, 2] and all(len(curve) <= 12 for curve in found.curves.values())
-    highest = [range_test.suggestion(curve, 12) for curve in found.curves.values()]
-    assert highest[0] != highest[1]
+    highest = [range_test.suggestion(curve) for curve in found.curves.values()]
     mean = found.history["lr"].to_numpy()
     assert (mean <= [highest[0], highest[1], highest[1]]).all() and mean[1] == pytest.approx(mean[2])
     assert [name for name in found.best if name.startswith("snap")] == ["snapshot_1", "snapshot_2"]
@@ -126,3 +125,16 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     assert metrics["auc"] == pytest.approx(np.mean(areas), abs=1e-6)
     history = pd.read_csv("plots/train/try/history.csv")
     assert list(history["seed"]) == [5, 6]
+
+
+def test_the_range_tests_of_a_fold_are_drawn(data, monkeypatch):  # noqa: F811
+    table = pd.read_csv(data / "sorted/isic2019.csv")
+    table.assign(cv1=table["cv0"]).to_csv(data / "sorted/isic2019.csv", index=False)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["classifiers"]["residual"] |= {"phases": LEGS, "range_steps": 12, "epoch_images": 32, "schedule": "cosine"}
+    (data / "params.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(data)
+    monkeypatch.setattr(sys, "argv", ["cross_validate", "residual-1", "--data", "."])
+    cross_validate.main()
+    folder = data / "models/cross_validate/residual-1"
+    assert {path.name for path in folder.iterdir()} == {"scores.csv", "range_1.png", "range_2.png"}

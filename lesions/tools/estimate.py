@@ -6,7 +6,7 @@
 A few real steps of each kind (network, image size, batch) are run on random images and multiplied by the images that
 params.yaml makes each stage look at. Coarse, within a factor of two: a prediction is a third of a step; on a CPU a
 large step is run on a part of its batch; splits and classes have their share of the official sets; scoring on official
-test sets, some per cent of a training, is not counted. Takes minutes; nothing is downloaded or written.
+test sets is not counted. Takes minutes; nothing is downloaded or written.
 """
 
 import argparse
@@ -99,8 +99,8 @@ def classified(stage: str, block: Classifier, runs: int, kept: int, chosen: Para
     often = OVERSAMPLED.get(block.set, 5.0) if block.sampler == "balanced" and block.split != "balanced" else 1.0
     seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
     epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
-    views = {"train": 1} if block.tta else dict.fromkeys(here, 1)
-    predicted = epochs * here["val"] + states * sum(here[role] * views.get(role, 8) for role in block.predict)
+    views = {role: 8 if block.tta and role != "train" else 1 for role in block.predict}
+    predicted = epochs * here["val"] + states * sum(here[role] * each for role, each in views.items())
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
     tested = sum(block.range_steps * block.batch for phase in block.all_phases if phase.lr == "range")
     steps = runs * (tested + epochs * seen + PREDICTED * predicted)

@@ -116,10 +116,10 @@ def fit(
         if phase.lr != "range":
             return phase.lr
         if number not in at.curves:
-            steps, first = recipe.range_steps, lambda: batches(0, 0)[1]
-            curve = range_test.find(model, recipe, switches, device, first, loss_of, steps=steps)
-            at.curves[number] = curve[["lr", "loss"]].to_numpy().tolist()
-        return range_test.suggestion(range_test.table(at.curves[number], recipe.range_steps), recipe.range_steps)
+            batch = next(iter(batches(0, 0)[1]))
+            curve = range_test.find(model, recipe, switches, device, batch, loss_of, steps=recipe.range_steps)
+            at.curves[number] = curve.to_numpy().tolist()
+        return range_test.suggestion(range_test.table(at.curves[number]))
 
     last = 0  # the last epoch of the phase
     for number, phase in enumerate(recipe.all_phases, start=1):
@@ -152,8 +152,7 @@ def fit(
     save_if_due()  # if not, the last checkpoint is near enough
     log.close()
     progress.close()
-    curves = {number: range_test.table(rows, recipe.range_steps) for number, rows in at.curves.items()}
-    return Fit(pd.DataFrame(at.rows), best, curves)
+    return Fit(pd.DataFrame(at.rows), best, {number: range_test.table(rows) for number, rows in at.curves.items()})
 
 
 def resumed(
