@@ -48,6 +48,7 @@ def test_study_ds_legs_find_their_own_rates(data, monkeypatch):  # noqa: F811
     trial, _, found, _ = run(data, monkeypatch, **legs)
     assert list(found.curves) == [1, 2] and all(len(curve) <= 12 for curve in found.curves.values())
     highest = [range_test.suggestion(curve) for curve in found.curves.values()]
+    assert highest[0] != highest[1]
     mean = found.history["lr"].to_numpy()
     assert (mean <= [highest[0], highest[1], highest[1]]).all() and mean[1] == pytest.approx(mean[2])
     assert [name for name in found.best if name.startswith("snap")] == ["snapshot_1", "snapshot_2"]
