@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lesions.core.errors import InputError
@@ -215,11 +216,12 @@ def test_a_loss_that_does_not_fall_suggests_nothing(rows):
         range_test.suggestion(range_test.table(rows))
 
 
-def test_the_picture_marks_the_suggestion(recipe, tmp_path):
-    table = find(model(), recipe, steps=20)
-    (axis,), suggested = range_test.figure(table).axes, range_test.suggestion(table)
+def test_the_picture_marks_the_suggestion(recipe, tmp_path, monkeypatch):
+    table, drawn, save = find(model(), recipe, steps=20), list[Figure](), Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: save(self, *args, **more) or drawn.append(self))
+    range_test.draw({1: table, 3: table}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"range_1.png", "range_3.png"}
+    (axis,), suggested = drawn[0].axes, range_test.suggestion(table)
     loss, marked = axis.get_lines()
     assert axis.get_xscale() == "log" and loss.get_ydata() == pytest.approx(table["loss"])
     assert marked.get_xdata()[0] == suggested and marked.get_label() == f"suggested: {suggested:.1e}"
-    range_test.draw({1: table, 3: table}, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"range_1.png", "range_3.png"}

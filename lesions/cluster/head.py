@@ -1,7 +1,6 @@
 """Give stages to workers once what they depend on is done; write dvc.lock as a serial run from nothing leaves it."""
 
 import csv
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from dvc.lock import LockBase, LockError, make_lock
 from dvc.repo import Repo
 from dvc.stage.loader import StageLoader
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.serialize import dump_yaml, load_yaml
 from tqdm import tqdm
 
 from lesions.cluster import joining, plan, task
@@ -29,7 +28,7 @@ from lesions.core.files import replacing
 GRACE = 10  # seconds from SIGTERM to SIGKILL
 GATHER = 20  # seconds for a result to come from its worker
 LOOK_EVERY = 1  # second between two looks at who joined
-WRITE_EVERY = 10  # seconds between two writings of dvc.lock: it is parsed and written whole
+WRITE_EVERY = 30  # seconds between two writings of dvc.lock: it is parsed and written whole
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 COLUMNS = ("stage", "host", "machine", "gpu", "seconds", "ended")
 
@@ -233,13 +232,10 @@ class Head:
         if self.unwritten:
             place = {name: number for number, name in enumerate(self.order)}
             with lock, replacing(Path("dvc.lock")) as part:
-                if Path("dvc.lock").exists():
-                    shutil.copy("dvc.lock", part)
-                with modify_yaml(str(part)) as locked_up:
-                    locked_up.setdefault("schema", "2.0")
-                    stages = dict(locked_up.get("stages") or {}) | self.unwritten
-                    names = sorted(stages, key=lambda name: place.get(name, len(place)))
-                    locked_up["stages"] = {name: stages[name] for name in names}
+                held = load_yaml("dvc.lock") if Path("dvc.lock").exists() else {}
+                stages = (held.get("stages") or {}) | self.unwritten
+                names = sorted(stages, key=lambda name: place.get(name, len(place)))
+                dump_yaml(part, {"schema": "2.0", **held, "stages": {name: stages[name] for name in names}})
         self.unwritten, self.written = {}, time.monotonic()
 
     def fetch(self) -> None:

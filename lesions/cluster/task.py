@@ -20,6 +20,7 @@ from tempfile import gettempdir
 from typing import Any
 
 from distributed import Worker, get_worker
+from dvc.dvcfile import load_file
 from dvc.exceptions import CheckoutError, CollectCacheError, DvcException
 from dvc.fs import generic
 from dvc.output import Output
@@ -191,7 +192,8 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
             os.chdir(folder)  # DVC resolves some paths from there
             repo = stack.enter_context(opened(run, worker))
             with repo.lock:
-                stages = {stage.name: stage for stage in repo.index.stages}
+                found = load_file(repo, "dvc.yaml").stages  # each is made as it is asked for
+                stages = {one: found[one] for one in {name, *entries}}
             stage = stages[name]
             if run.apart:
                 put(files, [stages[one] for one in entries if one != name], folder)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lesions.core.errors import InputError
@@ -98,19 +97,16 @@ def suggestion(curve: pd.DataFrame) -> float:
 
 
 def draw(curves: dict[int, pd.DataFrame], folder: Path) -> None:
-    """Draw the tests of a training's phases into range_<phase>.png."""
+    """Draw the loss of each phase's test over the rate, with the suggestion marked, into range_<phase>.png."""
+    from matplotlib.figure import Figure  # here: it takes half a second, and few trainings have such a test
+
     for phase, curve in curves.items():
-        figure(curve).savefig(folder / f"range_{phase}.png", dpi=100, metadata={"Software": None})
-
-
-def figure(curve: pd.DataFrame) -> Figure:
-    """Draw the loss of a test over the rate, with the suggestion marked."""
-    suggested = suggestion(curve)
-    drawing = Figure(figsize=(6, 3.8), layout="constrained")
-    axis = drawing.subplots()
-    axis.plot(curve["lr"], curve["loss"], color="#0072B2", lw=2)
-    axis.axvline(suggested, color="#D55E00", ls="--", label=f"suggested: {suggested:.1e}")
-    axis.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss of one batch", xscale="log")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
-    return drawing
+        suggested = suggestion(curve)
+        drawing = Figure(figsize=(6, 3.8), layout="constrained")
+        axis = drawing.subplots()
+        axis.plot(curve["lr"], curve["loss"], color="#0072B2", lw=2)
+        axis.axvline(suggested, color="#D55E00", ls="--", label=f"suggested: {suggested:.1e}")
+        axis.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss of one batch", xscale="log")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+        drawing.savefig(folder / f"range_{phase}.png", dpi=100, metadata={"Software": None})
