@@ -1,5 +1,6 @@
 """The U-Net, its losses and scores, and the boxes of its masks."""
 
+import json
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+import yaml
 
 from lesions.core.errors import InputError
 from lesions.networks.build import MEAN, STD, find
@@ -173,3 +175,31 @@ def test_masks_are_the_mean_of_study_ds_folds(tmp_path, monkeypatch):
 def test_the_examples_are_a_good_and_a_bad_one():
     assert segment.examples(np.array([0.1, 0.85, 0.95, 0.9, 0.5])) == {"good": 3, "bad": 0}
     assert segment.examples(np.array([0.6, 0.7])) == {"good": 1, "bad": 0}
+
+
+def test_a_unet_learns_in_phases_whose_rates_are_found_and_drawn(tmp_path, monkeypatch):
+    rng, parts = np.random.default_rng(0), ["train"] * 8 + ["val"] * 3 + ["test"] * 3
+    for name in ("sorted", "resized/isic2018"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    table = pd.DataFrame({"image": [f"i{n}" for n in range(14)], "mask": "m.png", "split": parts})
+    table.to_csv(tmp_path / "data/sorted/isic2018.csv", index=False)
+    masks = np.zeros((14, 32, 32), np.uint8)
+    for mask, (top, left) in zip(masks, rng.integers(2, 16, (14, 2)), strict=True):
+        mask[top : top + 12, left : left + 12] = 1
+    images = rng.integers(0, 60, (14, 32, 32, 3), np.uint8) + 160 * masks[..., None]  # the lesion is bright
+    np.save(tmp_path / "data/resized/isic2018/segment.npy", images)
+    np.save(tmp_path / "data/resized/isic2018/segment_masks.npy", masks)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    phases = [{"epochs": 1, "lr": "range", "train": part} for part in ("head", "all")]
+    raw["segment"] |= {"phases": phases, "range_steps": 20, "batch": 8, "augment": [], "schedule": "none"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["segment"])
+    segment.main()
+    names = {path.name for path in (tmp_path / "models/segment").iterdir()}
+    assert names == {"loss.pt", "jaccard.pt", "scores.csv", "range_1.png", "range_2.png"}
+    found = pd.read_csv("data/predictions/segment.csv")
+    kept = found[found["checkpoint"] == "jaccard"]
+    assert list(kept["image"]) == ["i11", "i12", "i13"]
+    metrics = json.loads((tmp_path / "metrics/segment.json").read_text(encoding="utf-8"))
+    assert metrics["jaccard"] == pytest.approx(kept["jaccard"].mean(), abs=1e-6)
