@@ -186,12 +186,12 @@ CHANGES: dict[str, tuple[Callable[[], None], set[str], set[str]]] = {  # the cha
     },
     "a network of one's own": (network_of_ones_own, block("mine"), {"compare"}),
     "weights of one's own": (weights_of_ones_own, block("mine") | {"weights@mine"}, {"compare"}),
-    "a learning rate": (params("classifiers.c_graham.lr", 0.5), block("c_graham"), {"compare"}),
+    "weight decay": (params("classifiers.c_graham.weight_decay", 0.5), block("c_graham"), {"compare"}),
     "a learning rate, cross-validated": (
         params("classifiers.residual.lr", 0.5),
         block("residual") | {"cross_validate@residual-1", "score@residual"}, MADE),
-    "a learning rate, started from": (
-        params("classifiers.d_snap.lr", 0.5), block("d_snap"), {"train@d_crop", "compare"}),
+    "weight decay, started from": (
+        params("classifiers.d_snap.weight_decay", 0.5), block("d_snap"), {"train@d_crop", "compare"}),
     "an augmentation in a recipe": (
         params("recipes.d.augment", ["hflip"]), block("d_snap", "d_crop"), {"examples", "compare"}),
     "a colour method": (
@@ -249,7 +249,7 @@ def test_a_change_reruns_what_it_touches(project, monkeypatch, name):
 
 def test_what_was_there_before_is_served_from_the_cache(project, monkeypatch):
     before = Path("params.yaml").read_bytes()
-    params("classifiers.c_graham.lr", 0.5)()
+    params("classifiers.c_graham.weight_decay", 0.5)()
     ran = standing_in(monkeypatch)
     Repo().reproduce()
     Path("params.yaml").write_bytes(before)

@@ -218,7 +218,12 @@ def test_a_loss_that_does_not_fall_suggests_nothing(rows):
 
 def test_the_picture_marks_the_suggestion(recipe, tmp_path, monkeypatch):
     table, drawn, save = find(model(), recipe, steps=20), list[Figure](), Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: save(self, *args, **more) or drawn.append(self))
+
+    def saved(figure: Figure, *args, **more) -> None:
+        drawn.append(figure)
+        save(figure, *args, **more)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
     range_test.draw({1: table, 3: table}, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"range_1.png", "range_3.png"}
     (axis,), suggested = drawn[0].axes, range_test.suggestion(table)

@@ -177,7 +177,7 @@ def test_the_examples_are_a_good_and_a_bad_one():
     assert segment.examples(np.array([0.6, 0.7])) == {"good": 1, "bad": 0}
 
 
-def test_a_unet_learns_in_phases_whose_rates_are_found_and_drawn(tmp_path, monkeypatch):
+def test_a_unets_phases_have_the_rates_that_range_tests_find(tmp_path, monkeypatch):
     rng, parts = np.random.default_rng(0), ["train"] * 8 + ["val"] * 3 + ["test"] * 3
     for name in ("sorted", "resized/isic2018"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -196,6 +196,9 @@ def test_a_unet_learns_in_phases_whose_rates_are_found_and_drawn(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["segment"])
     segment.main()
+    rates = pd.read_csv("plots/segment/history.csv")["lr"]
+    tested = np.logspace(-7, 1, 20)  # the rates of a range test
+    assert len(rates) == 2 and np.isclose(rates.to_numpy()[:, None], tested, rtol=1e-3).any(axis=1).all()
     names = {path.name for path in (tmp_path / "models/segment").iterdir()}
     assert names == {"loss.pt", "jaccard.pt", "scores.csv", "range_1.png", "range_2.png"}
     found = pd.read_csv("data/predictions/segment.csv")

@@ -192,7 +192,7 @@ def reproduce(run: Run, name: str, entries: dict[str, Entry], files: dict[str, b
             os.chdir(folder)  # DVC resolves some paths from there
             repo = stack.enter_context(opened(run, worker))
             with repo.lock:
-                found = load_file(repo, "dvc.yaml").stages  # each is made as it is asked for
+                found = load_file(repo, "dvc.yaml").stages  # DVC resolves those alone that are asked for
                 stages = {one: found[one] for one in {name, *entries}}
             stage = stages[name]
             if run.apart:

@@ -27,9 +27,9 @@ BASELINES = {
 STAND_INS = {"c_plain": "c_base", "c_resnet_base": "c_base"}  # the same network, where the settings have one baseline
 
 
-def changed(difference: float, low: float, high: float) -> dict[str, Any]:
+def with_interval(difference: float, low: float, high: float) -> dict[str, Any]:
     """Return part of a row: second − first with its interval."""
-    return dict(locals())
+    return {"difference": difference, "low": low, "high": high}
 
 
 def corrected(lines: list[dict]) -> pd.DataFrame:
@@ -98,10 +98,10 @@ def pairs(study: str, found: dict[str, Tested], confidence: float) -> list[dict]
             only_first, only_second, p = mcnemar(right[i], right[j])
             note = f"right in the first only: {only_first}, in the second only: {only_second}"
             drawn = accuracies[:, j] - accuracies[:, i]
-            change = changed(*intervals.around(right[j].mean() - right[i].mean(), drawn, confidence))
+            change = with_interval(*intervals.around(right[j].mean() - right[i].mean(), drawn, confidence))
             lines.append(shared | change | {"metric": "accuracy", "test": MCNEMAR, "p": p, "note": note})
             drawn = balanced[:, j] - balanced[:, i]
-            change = changed(*intervals.around(bma[j] - bma[i], drawn, confidence))
+            change = with_interval(*intervals.around(bma[j] - bma[i], drawn, confidence))
             lines.append(shared | change | {"metric": "bma", "test": BOOTSTRAP, "p": bootstrap_p(drawn)})
     return lines
 
@@ -128,7 +128,7 @@ def over_seeds(first: pd.Series, second: pd.Series, confidence: float) -> list[d
     if n < intervals.FEWEST:
         note = TOO_FEW if len(first) and len(second) else NOT_RUN
         return [{"test": test, "n": n, "note": note} for test in (STUDENT, WILCOXON)]
-    shared = {"n": n} | changed(differences.mean(), *intervals.student(differences, confidence))
+    shared = {"n": n} | with_interval(differences.mean(), *intervals.student(differences, confidence))
     return [shared | {"test": name, "p": p(differences)} for name, p in ((STUDENT, paired_t), (WILCOXON, wilcoxon))]
 
 

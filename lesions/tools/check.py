@@ -30,6 +30,12 @@ GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 
 
+def refuse_beside_phases(place: str, said: Any) -> None:
+    """Raise ValueError where a block with its recipe, raw, says epochs or lr beside phases, which have their own."""
+    if isinstance(said, dict) and said.get("phases") and (idle := [key for key in ("epochs", "lr") if key in said]):
+        raise ValueError(f"{place}: {' and '.join(idle)} beside phases, which have their own; change phases instead")
+
+
 class Params(Section):
     """The whole of params.yaml, its blocks of classifiers completed."""
 
@@ -66,6 +72,8 @@ class Params(Section):
         if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("recipes", "classifiers")):
             return raw
         train, recipes = raw.get("train"), raw["recipes"]
+        for name, block in raw["classifiers"].items():
+            refuse_beside_phases(f"classifiers.{name}", completed(block, recipes, {}))
         blocks = {name: completed(block, recipes, train) for name, block in raw["classifiers"].items()}
         return {**raw, "classifiers": blocks, "recipes": {k: completed(r, {}, train) for k, r in recipes.items()}}
 
@@ -77,6 +85,7 @@ class Params(Section):
         self.agree_on_pairs()
         self.agree_on_arrays()
         self.agree_on_weights()
+        self.agree_on_cycles()
         for name, block in self.classifiers.items():
             self.agree_on_classifier(f"classifiers.{name}", block)
         for key, one in self.cross_validate.items():
@@ -90,6 +99,14 @@ class Params(Section):
         for name, ensemble in self.ensembles.items():
             self.agree_on_ensemble(f"ensembles.{name}.members", ensemble)
         return self
+
+    def agree_on_cycles(self) -> None:
+        """Check that each phase of a training has whole cycles."""
+        blocks = [(f"classifiers.{name}", block) for name, block in self.classifiers.items()]
+        for place, training in [("segment", self.segment), *blocks]:
+            for phase in training.all_phases:
+                if phase.epochs % (cycles := training.cycles_of(phase)):
+                    raise ValueError(f"{place}: epochs {phase.epochs} in {cycles} cycles: expected a multiple")
 
     def agree_on_weights(self) -> None:
         """Check that the weights a network starts from are fetched, or made by a block that fits."""
@@ -203,9 +220,6 @@ class Params(Section):
         families = {path.stem for path in NETWORKS.glob("*.py")} - {"__init__", "build"}
         if block.family not in families:  # dvc.yaml makes the family's file a dependency
             raise ValueError(f"{place}.family: no lesions/networks/{block.family}.py{nearest(block.family, families)}")
-        for phase in block.all_phases:
-            if phase.epochs % (cycles := block.cycles_of(phase)):
-                raise ValueError(f"{place}: epochs {phase.epochs} in {cycles} cycles: expected a multiple")
         only = {"isic2017": ("melanoma",), "merged": ("eighty",), "isic2018": ()}.get(block.set)
         if only is None:
             only = SPLITS if block.set in SETS else OWN_SPLITS

@@ -98,6 +98,8 @@ def suggestion(curve: pd.DataFrame) -> float:
 
 def draw(curves: dict[int, pd.DataFrame], folder: Path) -> None:
     """Draw the loss of each phase's test over the rate, with the suggestion marked, into range_<phase>.png."""
+    if not curves:
+        return
     from matplotlib.figure import Figure  # here: it takes half a second, and few trainings have such a test
 
     for phase, curve in curves.items():
