@@ -328,8 +328,8 @@ def test_full_settings_are_those_of_studies_c_d_and_e(tmp_path):
     assert [e[k].drop_every for k in (1, 5)] == [15, 15] and [e[k].lr_min for k in (2, 3, 6, 7)] == [2e-4, 1e-4] * 2
     assert {b.dropouts for b in e[4:7]} == {5}
     for name in ("d_snap", "d_crop", "d_crop_1", "d_crop_2"):
-        legs, block = found.classifiers[name].phases, found.classifiers[name]
-        assert [(p.lr, p.train) for p in legs] == [("range", "head"), ("range", "all_but_norm")]
+        phases, block = found.classifiers[name].phases, found.classifiers[name]
+        assert [(p.lr, p.train) for p in phases] == [("range", "head"), ("range", "all_but_norm")]
         assert (block.schedule, block.optimizer, block.snapshots, "rotate35" in block.augment) == (
             "restarts",
             "adam",

@@ -78,9 +78,9 @@ def test_views_at_test_time_and_folds_by_hand():
 
 
 def test_range_tests_are_counted():
-    legs = [{"epochs": 2, "lr": lr, "train": "all"} for lr in ("range", "range", 1e-3)]
+    phases = [{"epochs": 2, "lr": lr, "train": "all"} for lr in ("range", "range", 1e-3)]
     plain, tested = (
-        steps("train@e_m0", {"classifiers": {"e_m0": {"range_steps": n, "batch": 16, "phases": legs}}})
+        steps("train@e_m0", {"classifiers": {"e_m0": {"range_steps": n, "batch": 16, "phases": phases}}})
         for n in (10, 60)
     )
     assert tested - plain == pytest.approx(2 * 50 * 16)

@@ -272,3 +272,21 @@ def test_one_gpu_or_none_is_left_alone(monkeypatch):
 @pytest.mark.parametrize(("options", "said"), [(["--jobs", "0"], "1 or more"), (["--jobs", "1", "nothing"], "nothing")])
 def test_wrong_options_are_one_line(project, options, said):
     assert said in repro(project, *options, rc=2 if "0" in options else 1)
+
+
+def test_the_lock_is_written_on_the_way_too(project, serial):
+    """Each time that a stage has ended, between the reads of those that run."""
+    (project / "often.py").write_text(
+        "from lesions.cluster import head\n"
+        "from lesions.core.errors import run\n"
+        "from lesions.tools import parallel\n\n"
+        'if __name__ == "__main__":\n'
+        "    head.WRITE_EVERY, written, write = 0, [], head.dump_yaml\n"
+        "    head.dump_yaml = lambda path, held: written.append(len(held['stages'])) or write(path, held)\n"
+        "    run(parallel.main)\n"
+        '    print("written:", written)\n'
+    )
+    said = repro(project, command=[sys.executable, "often.py"])
+    counts = [int(count) for count in said.split("written: [")[1].split("]")[0].split(",")]
+    assert counts == sorted(set(counts)) and len(counts) > 2 and counts[-1] == 6
+    assert (project / "dvc.lock").read_bytes() == serial

@@ -39,13 +39,13 @@ def test_phases_follow_one_another(data, monkeypatch):  # noqa: F811
     assert list(found.history["epoch"]) == [1, 2, 3]
 
 
-LEGS = [{"epochs": 1, "lr": "range", "train": "head"}, {"epochs": 2, "lr": "range", "train": "all_but_norm"}]
+FOUND = [{"epochs": 1, "lr": "range", "train": "head"}, {"epochs": 2, "lr": "range", "train": "all_but_norm"}]
 
 
-def test_study_ds_legs_find_their_own_rates(data, monkeypatch):  # noqa: F811
+def test_study_ds_phases_find_their_own_rates(data, monkeypatch):  # noqa: F811
     """The head first, then all but batch norm, each at the rate of its range test; snapshots of the second alone."""
-    legs = {"phases": LEGS, "schedule": "restarts", "cycles": 2, "range_steps": 12, "snapshots": True}
-    trial, _, found, _ = run(data, monkeypatch, **legs)
+    recipe = {"phases": FOUND, "schedule": "restarts", "cycles": 2, "range_steps": 12, "snapshots": True}
+    trial, _, found, _ = run(data, monkeypatch, **recipe)
     assert list(found.curves) == [1, 2] and all(len(curve) <= 12 for curve in found.curves.values())
     highest = [range_test.suggestion(curve) for curve in found.curves.values()]
     assert highest[0] != highest[1]
@@ -132,7 +132,7 @@ def test_the_range_tests_of_a_fold_are_drawn(data, monkeypatch):  # noqa: F811
     table = pd.read_csv(data / "sorted/isic2019.csv")
     table.assign(cv1=table["cv0"]).to_csv(data / "sorted/isic2019.csv", index=False)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["classifiers"]["residual"] |= {"phases": LEGS, "range_steps": 12, "epoch_images": 32, "schedule": "cosine"}
+    raw["classifiers"]["residual"] |= {"phases": FOUND, "range_steps": 12, "epoch_images": 32, "schedule": "cosine"}
     (data / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(data)
     monkeypatch.setattr(sys, "argv", ["cross_validate", "residual-1", "--data", "."])

@@ -175,7 +175,7 @@ RECIPES = {
         "augment": ["rotate35", "lighting"],
         "phases": [{"epochs": 1, "lr": 1e-3, "train": "head"}, {"epochs": 2, "lr": 1e-3, "train": "all_but_norm"}],
     },
-    "legs": {
+    "range tests": {
         "schedule": "restarts", "optimizer": "adam", "cycles": 2, "snapshots": True, "range_steps": 12,
         "phases": [{"epochs": 1, "lr": "range", "train": "head"}, {"epochs": 2, "lr": "range", "train": "all"}],
     },
