@@ -68,7 +68,7 @@ def changed(path: str, value) -> dict:
         ),
         ("segment.cycles", 3, "segment: epochs 8 in 3 cycles: expected a multiple"),
         ("classifiers.c_graham.lr", 0.5, "classifiers.c_graham: lr beside phases, which have their own"),
-        ("recipes.d.epochs", 3, "epochs beside phases, which have their own"),
+        ("recipes.d.epochs", 3, "recipes.d: epochs beside phases, which have their own"),
         ("resize.isic2018.crop_border", True, "resize.isic2018: isic2018_task1_val asks for whole pictures"),
         ("classifiers.vgg16.generated", "DF", "expected none or AK"),
         ("classifiers.vgg16.family", None, "family: missing"),

@@ -30,9 +30,11 @@ GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 
 
-def refuse_beside_phases(place: str, said: Any) -> None:
-    """Raise ValueError where a block with its recipe, raw, says epochs or lr beside phases, which have their own."""
-    if isinstance(said, dict) and said.get("phases") and (idle := [key for key in ("epochs", "lr") if key in said]):
+def refuse_beside_phases(place: str, said: dict, recipes: dict) -> None:
+    """Raise ValueError for a raw block or recipe that says epochs or lr where it, or the block's recipe, has phases."""
+    below = recipes.get(str(said.get("recipe")), {})
+    phases = {**below, **said}.get("phases") if isinstance(below, dict) else None
+    if phases and (idle := [key for key in ("epochs", "lr") if key in said]):
         raise ValueError(f"{place}: {' and '.join(idle)} beside phases, which have their own; change phases instead")
 
 
@@ -72,8 +74,10 @@ class Params(Section):
         if not isinstance(raw, dict) or not all(isinstance(raw.get(key), dict) for key in ("recipes", "classifiers")):
             return raw
         train, recipes = raw.get("train"), raw["recipes"]
-        for name, block in raw["classifiers"].items():
-            refuse_beside_phases(f"classifiers.{name}", completed(block, recipes, {}))
+        for section in ("recipes", "classifiers"):
+            for name, said in raw[section].items():
+                if isinstance(said, dict):
+                    refuse_beside_phases(f"{section}.{name}", said, recipes)
         blocks = {name: completed(block, recipes, train) for name, block in raw["classifiers"].items()}
         return {**raw, "classifiers": blocks, "recipes": {k: completed(r, {}, train) for k, r in recipes.items()}}
 
