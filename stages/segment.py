@@ -29,7 +29,7 @@ from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
 SORTED, RESIZED, MODELS = Path("data/sorted/isic2018.csv"), Path("data/resized/isic2018"), Path("models/segment")
-CHECKPOINTS = ("loss", "jaccard")
+CHECKPOINTS = ("loss", "jaccard")  # the last is the one that is reported
 
 
 def examples(jaccards: np.ndarray) -> dict[str, int]:
@@ -60,7 +60,8 @@ def main() -> None:
         found = pairs.fit(model, recipe, recipe.loss, compute, CHECKPOINTS, "segment", run)
 
     scores, tables = [], []
-    for checkpoint, (epoch, state) in found.best.items():
+    for checkpoint in CHECKPOINTS:
+        epoch, state = found.best[checkpoint]
         model.load_state_dict(state)
         loss, jaccards, dices = pairs.score(model, "test", recipe.batch, recipe.loss, compute)
         tested = table[["image"]].iloc[rows["test"]]
@@ -71,10 +72,10 @@ def main() -> None:
     write_csv(MODELS / "scores.csv", pd.DataFrame(scores))
     range_test.draw(found.curves, MODELS)
     write_csv(Path("data/predictions/segment.csv"), pd.concat(tables))
-    write_json(Path("metrics/segment.json"), summary(loss, jaccards, dices))  # of the last checkpoint, jaccard
+    write_json(Path("metrics/segment.json"), summary(loss, jaccards, dices))
     with replacing_folder(Path("plots/segment")) as folder:
         write_csv(folder / "history.csv", found.history)
-        for name, row in examples(jaccards).items():  # of that checkpoint too
+        for name, row in examples(jaccards).items():
             index = rows["test"][row : row + 1]
             guess = unet.probabilities(model, pairs.images.batch(index), compute)[0].cpu().numpy() > 0.5
             picture = masks_beside([(pairs.pixels[index[0]], pairs.truth[index[0]] > 0, guess)])

@@ -30,11 +30,10 @@ GAN_SIZE = (64, 64)  # of study B's DCGAN: height and width
 UNET_HAS_SEEN = "the U-Net has learnt on this test part's lesions; masked images need split standard or ham"
 
 
-def refuse_beside_phases(place: str, said: dict, recipes: dict) -> None:
+def refuse_beside_phases(place: str, said: Any, recipes: dict) -> None:
     """Raise ValueError for a raw block or recipe that says epochs or lr where it, or the block's recipe, has phases."""
-    below = recipes.get(str(said.get("recipe")), {})
-    phases = {**below, **said}.get("phases") if isinstance(below, dict) else None
-    if phases and (idle := [key for key in ("epochs", "lr") if key in said]):
+    whole = completed(said, recipes, {})
+    if isinstance(whole, dict) and whole.get("phases") and (idle := [key for key in ("epochs", "lr") if key in said]):
         raise ValueError(f"{place}: {' and '.join(idle)} beside phases, which have their own; change phases instead")
 
 
@@ -76,8 +75,7 @@ class Params(Section):
         train, recipes = raw.get("train"), raw["recipes"]
         for section in ("recipes", "classifiers"):
             for name, said in raw[section].items():
-                if isinstance(said, dict):
-                    refuse_beside_phases(f"{section}.{name}", said, recipes)
+                refuse_beside_phases(f"{section}.{name}", said, recipes)
         blocks = {name: completed(block, recipes, train) for name, block in raw["classifiers"].items()}
         return {**raw, "classifiers": blocks, "recipes": {k: completed(r, {}, train) for k, r in recipes.items()}}
 
@@ -229,12 +227,8 @@ class Params(Section):
             only = SPLITS if block.set in SETS else OWN_SPLITS
         if block.set != set_of(block.images, self.masked) or block.split not in only:
             raise ValueError(f"{place}: set {block.set}, images {block.images} and split {block.split} disagree")
-        masked = block.images.startswith("masked/")
-        if (
-            masked
-            and block.set != "isic2017"
-            and not (block.set in SETS and block.split.startswith(("standard", "ham")))
-        ):
+        unseen = block.set == "isic2017" or (block.set in SETS and block.split.startswith(("standard", "ham")))
+        if block.images.startswith("masked/") and not unseen:
             raise ValueError(f"{place}.images: {block.images}: {UNET_HAS_SEEN}")
         if block.split.startswith("ham_") and self.sort.folds <= int(block.split[-1]):
             raise ValueError(f"{place}.split: {block.split}: expected sort.folds above {block.split[-1]}")

@@ -92,13 +92,11 @@ def parts(split: str, images: float) -> dict[str, float]:
 
 def classified(stage: str, block: Classifier, runs: int, kept: int, chosen: Params, count: dict[str, int]) -> Work:
     """Return `runs` trainings of a classifier, and the predictions by each checkpoint. kept: states on disk."""
-    here, extra = (
-        parts(block.split if block.set in SETS else "", count[block.set]),
-        chosen.augment_gan.images * (block.generated != "none"),
-    )
+    here = parts(block.split if block.set in SETS else "", count[block.set])
+    extra = chosen.augment_gan.images * (block.generated != "none")
     often = OVERSAMPLED.get(block.set, 5.0) if block.sampler == "balanced" and block.split != "balanced" else 1.0
     seen = min(block.epoch_images or np.inf, often * (here["train"] + extra))
-    epochs, states = sum(phase.epochs for phase in block.all_phases), len(block.checkpoints)
+    epochs, states = block.total_epochs, len(block.checkpoints)
     views = {role: 8 if block.tta and role != "train" else 1 for role in block.predict}
     predicted = epochs * here["val"] + states * sum(here[role] * each for role, each in views.items())
     kind = Kind("classifier", block.family, block.network, size_of(block.images, chosen), block.batch)
@@ -113,8 +111,7 @@ def segmented(chosen: Params, count: dict[str, int]) -> list[Work]:
         return []
     arrays, images, one, many = chosen.resize["isic2018"].arrays, count["isic2018"], chosen.segment, chosen.unet34
     kind, here = Kind("unet", one.decoder, one.encoder, arrays["segment"].shape, one.batch), parts("", images)
-    epochs = sum(phase.epochs for phase in one.all_phases)
-    steps = epochs * here["train"] + PREDICTED * (epochs * here["val"] + 2 * here["test"])
+    steps = one.total_epochs * (here["train"] + PREDICTED * here["val"]) + 2 * PREDICTED * here["test"]
     found = [Work("segment", kind, steps, 2, images)]
     last = Kind("unet", many.decoder, many.encoder, arrays[many.array].shape, many.batch)
     for name, nets in chosen.predict_masks.sets.items():
@@ -156,8 +153,10 @@ def amounts(names: list[str], chosen: Params) -> dict[str, float]:
 
 
 def resident() -> float:
-    """Return the bytes that this process has had in memory at most; on Linux its parent's too, which are fewer."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    """Return the bytes that this process has had in memory at most."""
+    if (status := Path("/proc/self/status")).exists():  # ru_maxrss begins with the parent's on Linux
+        return 1024.0 * int(status.read_text().split("VmHWM:")[1].split()[0])
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def stepper(
