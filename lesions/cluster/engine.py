@@ -49,31 +49,23 @@ for module in (joining, task):
     cloudpickle.register_pickle_by_value(module)
 
 
-class ByValue:
-    """A function of lesions/cluster/task.py or joining.py that unpickles where nothing of ours is installed."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+class ByValue(partial):
+    """A call of lesions/cluster/task.py's or joining.py's that unpickles where nothing of ours is installed."""
 
     def __reduce__(self) -> tuple:
-        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+        return cloudpickle.loads, (cloudpickle.dumps(partial(self.func, *self.args, **self.keywords)),)
 
 
 class Engine:
     """Workers that stages can be given to.
 
     count: of workers, where they are this machine's. Else `look` makes those that join ready, or refuses them: all but
-    one model of machine unless `mix`. again: called before each look.
+    one model of machine unless `mix`.
     """
 
-    def __init__(
-        self, client: Client, run: Run, count: int = 0, sources: bytes = b"", mix: bool = False,
-        again: Callable[[], Any] = lambda: None,
-    ) -> None:  # fmt: skip
-        self.client, self.run, self.sources, self.mix, self.again = client, run, sources, mix, again
+    def __init__(self, client: Client, run: Run, count: int = 0, sources: bytes = b"", mix: bool = False) -> None:
+        self.client, self.run, self.sources, self.mix = client, run, sources, mix
+        self.again: Callable[[], Any] = lambda: None  # called before each look
         self.workers: dict[str, dict[str, float]] = {str(number): {} for number in range(count)}  # address -> resources
         self.refused = set[str]()
         self.given: dict[str, dict[str, float]] = {}  # stage under way -> what it needs
@@ -94,7 +86,7 @@ class Engine:
             if address in self.refused or (self.run.key in there[address]["resources"] and address in self.workers):
                 continue
             try:
-                ready = ByValue(partial(joining.prepare, self.run, self.sources))
+                ready = ByValue(joining.prepare, self.run, self.sources)
                 why, machine = self.client.run(ready, workers=[address])[address]
             except Exception as error:  # it left meanwhile, or has no environment to unpickle this in
                 why, machine = f"cannot be made ready ({type(error).__name__}: {str(error)[:200]})", ""
@@ -130,7 +122,7 @@ class Engine:
         self.given[name] = self.asked(needs)
         key = f"{name}-{self.run.key}-{sha256(repr(args).encode()).hexdigest()[:16]}"
         resources = self.given[name] | ({self.run.key: 1} if self.run.apart else {})
-        done = ByValue(partial(task.reproduce, self.run, name))
+        done = ByValue(task.reproduce, self.run, name)
         future = self.client.submit(done, *args, key=key, resources=resources, priority=-place, retries=0, pure=False)
         if self.run.apart:
             fire_and_forget(future)

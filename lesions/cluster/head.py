@@ -218,7 +218,7 @@ class Head:
             self.elsewhere.add(name)
         self.unwritten[name] = done["entry"]
         StageLoader.fill_from_lock(self.stages[name], done["entry"])
-        self.left.done(name, done["seconds"])
+        self.left.took[name] = done["seconds"]
         tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
         new = not plan.MACHINES.exists()
         with plan.MACHINES.open("a", encoding="utf-8", newline="") as file:
@@ -261,12 +261,10 @@ class Head:
             for process in found:
                 with suppress(psutil.NoSuchProcess):
                     process.terminate()
-            for process in psutil.wait_procs(found, GRACE)[1]:
+            for process in [*psutil.wait_procs(found, GRACE)[1], *workers]:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            for process in workers:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            psutil.wait_procs([*found, *workers], GRACE)
         with suppress(LockError):
             self.write(lock)
 

@@ -22,24 +22,9 @@ def packed(repo: Repo) -> bytes:
     """Return as a tar what git knows, or would add, of what stages read, but no outputs; the same bytes each time."""
     stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
     root, outs = Path(repo.root_dir), {Path(out.fs_path) for stage in stages for out in stage.outs}
-    tops = {
-        Path(dep.fs_path).relative_to(root).parts[0]
-        for stage in stages
-        for dep in stage.deps
-        if dep.protocol == "local"
-    }
-    listing = [
-        "git",
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--",
-        "dvc.yaml",
-        ".dvcignore",
-        *tops,
-    ]
+    local = [Path(dep.fs_path) for stage in stages for dep in stage.deps if dep.protocol == "local"]
+    tops = {path.relative_to(root).parts[0] for path in local}
+    listing = ["git", "ls-files", "-z", "-co", "--exclude-standard", "--", "dvc.yaml", ".dvcignore", *tops]
     try:
         names = subprocess.run(listing, cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):

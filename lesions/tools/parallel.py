@@ -14,7 +14,7 @@ each stage's share of the cores, but not on how many stages run at once. docs/cl
 
 import argparse
 import os
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -46,11 +46,11 @@ def left(names: list[str]) -> Left:
     return Left({}, estimate.START)
 
 
-def elsewhere(args: argparse.Namespace, repo: Repo) -> AbstractContextManager[engine.Engine] | None:
+def elsewhere(args: argparse.Namespace, repo: Repo) -> AbstractContextManager[engine.Engine | None]:
     """Return the workers that the options ask for, beside this machine's."""
     if args.scheduler:
         return engine.at(args.scheduler, repo, args.mix, args.certificates)
-    return engine.slurm(args.slurm, repo, args.mix) if args.slurm else None
+    return engine.slurm(args.slurm, repo, args.mix) if args.slurm else nullcontext()
 
 
 def main() -> None:
@@ -74,10 +74,8 @@ def main() -> None:
             print(f"{len(order) - len(wanted)} of {len(order)} stages are up to date", flush=True)
             if not wanted:
                 return
-            with ExitStack() as stack:
-                others = elsewhere(args, repo)
-                away = stack.enter_context(others) if others else None
-                home = stack.enter_context(engine.local(repo, min(args.jobs or room(joining.gpus()), len(wanted))))
+            jobs = min(args.jobs or room(joining.gpus()), len(wanted))
+            with elsewhere(args, repo) as away, engine.local(repo, jobs) as home:
                 failed = Head(repo, wanted, home, away, whole, left(order)).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
