@@ -191,3 +191,14 @@ class Model:
                 "map": {"class": name, "box": seen[row], "grid": grid} if grid else None,
             })  # fmt: skip
         return answers
+
+
+_opened = lru_cache(maxsize=4)(Model)
+
+
+def get(name: str, settings: Settings) -> Model:
+    """Return a model, as it lies on disk now; those that were used last stay in memory. Raises InputError."""
+    there = find(settings)
+    if name not in there:
+        raise InputError(unknown(name, there, settings))
+    return _opened(there[name], settings.threads)

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from serving import NOTICE, models, prepare, settings
 from serving.settings import InputError, Settings
 from serving.uploads import printable
-from serving.worker import Shelf
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 FORMULAS = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of one
@@ -106,7 +105,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a folder of models/served or released")
     parser.add_argument("--out", type=Path, required=True, help="a CSV file")
     args, told = parser.parse_args(), settings.read()
-    model = Shelf(told).get(args.model)
+    model = models.get(args.model, told)
     header = columns(model)
     stamp = escaped(f"{args.model} {model.digest[:12]}")
     there = pictures(args.folder)

@@ -205,8 +205,6 @@ class Queue:
 
     def contents(self, rows: list[Row]) -> list[bytes | None]:
         """Return the pictures of leased rows; None where a task was cancelled meanwhile."""
-        if not rows:
-            return []
         keys = sql.tuple_(uploads.c.task, uploads.c.place).in_([(row.task, row.place) for row in rows])
         with self.reading.begin() as c:
             found = {(row.task, row.place): row.content for row in c.execute(select(uploads).where(keys))}
@@ -284,8 +282,7 @@ class Queue:
         """Return images by state, seconds that the first in line has waited, and what each worker has done."""
         with self.reading.begin() as c:
             now = self.now(c)
-            counts = c.execute(select(images.c.state, func.count()).group_by(images.c.state)).all()
-            states = {state: count for state, count in counts}  # noqa: C416
+            states = dict(c.execute(select(images.c.state, func.count()).group_by(images.c.state)).all())
             since = c.execute(select(func.min(images.c.changed)).where(images.c.state == "queued")).scalar()
             each = c.execute(select(workers).where(workers.c.seen >= now - self.settings.lease)).all()
         return {"states": states, "waited": now - since if since else 0.0, "workers": each}

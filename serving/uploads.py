@@ -76,16 +76,11 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
-def declared(request: Request, limit: float) -> None:
-    """Refuse a request that says itself that it is too large, before anything of it is read."""
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit:
-        raise HTTPException(413, f"the request has more than {limit / 1e6:g} MB")
-
-
 async def received(request: Request, image_mb: float, request_mb: float) -> AsyncIterator[Upload]:
     """Yield the pictures of a request as they arrive. Raises HTTPException 413 or 422."""
-    declared(request, request_mb * 1e6)
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > request_mb * 1e6:
+        raise HTTPException(413, f"the request has more than {request_mb:g} MB")
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         yield await raw(request, image_mb)

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from importlib.util import find_spec
-from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -18,8 +16,7 @@ DOCS_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsaf
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 DOCS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>lesions: API</title>
 <link rel="stylesheet" href="static/swagger-ui.css"><link rel="icon" href="data:,"><div id="swagger-ui"></div>
-<script src="static/swagger-ui-bundle.js"></script><script src="static/docs.js"></script></html>"""
-START = """SwaggerUIBundle({url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, validatorUrl: null})"""
+<script src="static/swagger-ui-bundle.js"></script><script src="docs.js"></script></html>"""
 log = logging.getLogger("serving")
 
 
@@ -69,17 +66,8 @@ def errors(app: FastAPI) -> None:
 
 def documentation(app: FastAPI) -> None:
     """Serve /docs with Swagger's files from this server."""
-    package = find_spec("fastapi_offline")
-    if package is None or not package.submodule_search_locations:
-        raise RuntimeError("no package fastapi-offline: install requirements-serving.txt")
-    folder = Path(package.submodule_search_locations[0]) / "static"
+    app.mount("/static", StaticFiles(packages=[("fastapi_offline", "static")]), "static")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         return HTMLResponse(DOCS)
-
-    @app.get("/static/docs.js", include_in_schema=False)
-    def start() -> Response:
-        return Response(START, media_type="text/javascript")
-
-    app.mount("/static", StaticFiles(directory=folder), "static")

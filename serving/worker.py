@@ -13,7 +13,6 @@ import os
 import signal
 import threading
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from uuid import uuid4
@@ -27,7 +26,6 @@ from serving.tasks import Queue, Row, failure
 
 IDLE = 0.05  # seconds between two looks at an empty queue
 BATCH_SECONDS = 0.4
-OPEN = 4  # models in memory
 log = logging.getLogger("serving")
 
 
@@ -41,33 +39,12 @@ class Batch(NamedTuple):
     failed: list[tuple[Row, str]]
 
 
-class Shelf:
-    """The models that were used last, in memory."""
-
-    def __init__(self, told: Settings) -> None:
-        self.settings = told
-        self.models: OrderedDict[models.Found, models.Model] = OrderedDict()
-
-    def get(self, name: str) -> models.Model:
-        """Return a model, as it lies on disk now. Raises InputError."""
-        there = models.find(self.settings)
-        if name not in there:
-            raise InputError(models.unknown(name, there, self.settings))
-        found = there[name]
-        if found not in self.models:
-            self.models[found] = models.Model(found, self.settings.threads)
-        self.models.move_to_end(found)
-        while len(self.models) > OPEN:
-            self.models.popitem(last=False)
-        return self.models[found]
-
-
 class Worker:
     """One worker, of one thread that predicts, one that decodes, and one that says that it lives."""
 
     def __init__(self, told: Settings, parent: int | None = None) -> None:
         self.settings, self.parent = told, parent
-        self.queue, self.shelf = Queue(told), Shelf(told)
+        self.queue = Queue(told)
         self.id, self.stopped = str(uuid4()), threading.Event()
         self.done = self.failed = 0
         self.most = told.batch
@@ -79,7 +56,7 @@ class Worker:
         if not rows:
             return None
         try:
-            model = self.shelf.get(rows[0].model)
+            model = models.get(rows[0].model, self.settings)
         except InputError as error:
             return Batch(None, [], [], [], [(row, str(error)) for row in rows])
         size, fit, contents = model.size, model.fit, self.queue.contents(rows)
