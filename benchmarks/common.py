@@ -7,15 +7,14 @@ machine does slows all of them and shows in the spread.
 
 import os
 import platform
-import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 
+from lesions.cluster import joining
 from lesions.core.workers import usable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,15 +74,12 @@ def ratio(
 
 def machine() -> str:
     """Name the processor, cores that may be used, memory, GPUs, the load and versions."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     known = ", ".join(
         f"{name} {metadata.version(name)}" for name in ("numpy", "pillow", "torch", "torchvision", "timm", "dvc")
     )
     return (
-        f"{(names or [platform.machine()])[0]}, {usable()} cores, {memory:.0f} GiB, {gpu}; "
+        f"{joining.machine()}, {usable()} cores, {memory:.0f} GiB; "
         f"load {os.getloadavg()[0]:.1f} at the start. Python {platform.python_version()}, {known}"
     )
 

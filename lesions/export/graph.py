@@ -63,14 +63,12 @@ def place_of(model: nn.Module, images: Tensor) -> Place | None:
 class Served(nn.Module):
     """A network from uint8 N×H×W×3 to the outputs that `names` names; it normalises by its own mean and std."""
 
+    names: tuple[str, ...]
+
     def __init__(self, model: nn.Module, mean: Statistics, std: Statistics) -> None:
         super().__init__()
         self.model, self.mean, self.std = model, mean, std
         self.eval()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        raise NotImplementedError
 
     def prepared(self, images: Tensor) -> Tensor:
         """Bring uint8 N×H×W×3 to float N×3×H×W as the network takes it."""
@@ -88,10 +86,7 @@ class Classifier(Served):
         self.last = list(last_layers(model).values())
         pixels = torch.randint(256, (2, *size, 3), generator=torch.Generator().manual_seed(0))
         self.place = place_of(model, self.prepared(pixels))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("logits", "features", "maps") if self.place else ("logits", "features")
+        self.names = ("logits", "features", "maps") if self.place else ("logits", "features")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         watched = [*self.last, self.place.layer] if self.place else self.last
@@ -116,10 +111,10 @@ def outputs(served: Served, images: np.ndarray, rows: np.ndarray | None = None, 
     return [np.concatenate(of) for of in zip(*parts, strict=True)]
 
 
-def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open a file for ONNX Runtime on the CPU."""
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """Open a file for ONNX Runtime on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
