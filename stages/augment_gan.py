@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from lesions.core import config, errors, resume
 from lesions.core.errors import InputError
-from lesions.core.files import new_array, replacing, replacing_folder, write_csv
+from lesions.core.files import array_of_rows, replacing, replacing_folder, write_csv
 from lesions.gan import keras_backend
 from lesions.gan.config import AugmentGan, Keras
 from lesions.gan.saving import load_state, read_set, save_model, save_state
@@ -135,8 +135,8 @@ def main() -> None:
     save_model(discriminator, MODELS / "discriminator.keras")
     rng = np.random.default_rng([setting.seed, GENERATED])
     generated = draw(rng.standard_normal((setting.images, setting.latent), np.float32))
-    with new_array(Path(f"data/generated/{setting.label}.npy"), generated.shape) as write:
-        write(generated)
+    with array_of_rows(Path(f"data/generated/{setting.label}.npy"), generated.shape) as put:
+        put(0, generated)
     write_csv(PLOTS / "losses.csv", history)
     figures = {"losses": losses_figure(history), "generated": generated_figure(real, generated, setting.label)}
     for name, figure in figures.items():

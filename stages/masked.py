@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lesions.core import config
 from lesions.core.errors import InputError, run
-from lesions.core.files import new_array, read_array, read_csv
+from lesions.core.files import array_of_rows, read_array, read_csv
 from lesions.core.images import squeezed
 from lesions.pictures.config import Masked
 from lesions.pictures.sheets import before_after
@@ -49,9 +49,9 @@ def main() -> None:
     boxes = read_csv(found.with_suffix(".csv"), SIDES, "stages.predict_masks")[SIDES].to_numpy()
     if images.shape[:3] != masks.shape or len(boxes) != len(images):
         raise InputError(f"{found}: {masks.shape}; expected {images.shape[:3]}; run stages.predict_masks")
-    with new_array(made, images.shape) as write:
-        for image, mask, box in zip(tqdm(images, desc=name, unit="image"), masks, boxes, strict=True):
-            write(styled(chosen.style, image, mask, box))
+    with array_of_rows(made, images.shape) as put:
+        for row, image in enumerate(tqdm(images, desc=name, unit="image")):
+            put(row, styled(chosen.style, image, masks[row], boxes[row]))
     before_after(images, read_array(made), Path(f"plots/masked/{name}.png"))
 
 

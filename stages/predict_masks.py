@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from lesions.batches.feed import Feed
 from lesions.core import config
-from lesions.core.errors import InputError, nearest, run
-from lesions.core.files import new_array, read_array, read_csv, write_csv
+from lesions.core.errors import run
+from lesions.core.files import array_of_rows, read_array, read_csv, write_csv
 from lesions.segment import unet
 from lesions.segment.config import PredictMasks, Segment, Unet34
 from lesions.training import hardware
@@ -62,9 +62,7 @@ def main() -> None:
     name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
     fit = config.read(f"resize.{name}.arrays.classify.fit", str)
-    if name not in setting.sets:
-        raise InputError(f"params.yaml: predict_masks.sets: no {name}{nearest(name, setting.sets)}")
-    which = setting.sets[name]
+    which = config.section(f"predict_masks.sets.{name}")
     nets = config.read(which, KINDS[which])
     states = nets.states(setting.checkpoint) if isinstance(nets, Segment) else nets.states()
     trained_at = tuple(config.section("resize.isic2018.arrays")[nets.array]["shape"])
@@ -76,14 +74,14 @@ def main() -> None:
     images, rows = Feed([pixels], device), np.arange(len(table))
 
     boxes = []
-    with new_array(Path(f"data/masks/{name}.npy"), pixels.shape[:3]) as write:
+    with array_of_rows(Path(f"data/masks/{name}.npy"), pixels.shape[:3]) as put:
         for start in tqdm(range(0, len(rows), BATCH), desc="mask", unit="batch"):
             index = rows[start : start + BATCH]
             batch, (down, across) = framed(images.batch(index).float(), trained_at, crops=fit == "crop")
             p = unet.mean(models, batch.round().clamp(0, 255).byte(), compute)[:, None, down, across]
             p = functional.interpolate(p, size=pixels.shape[1:3], mode="bilinear", antialias=True)[:, 0]
             masks = (p > setting.threshold).cpu().numpy()
-            write(masks)
+            put(start, masks)
             boxes += [(*box(mask), mask.mean()) for mask in masks]
     found = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right", "area"])
     write_csv(Path(f"data/masks/{name}.csv"), pd.concat([table, found], axis=1))

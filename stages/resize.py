@@ -28,7 +28,7 @@ from lesions.core.workers import in_order, usable
 from lesions.isic import names as isic
 from lesions.raw import photographs
 from lesions.raw.config import Resize
-from lesions.raw.zips import PICTURES, members, open_archive
+from lesions.raw.zips import PICTURES, members
 
 # Set -> its archives of images, by the table's column `archive` where there can be several.
 IMAGES = {
@@ -113,8 +113,6 @@ def main() -> None:
     named = {"", *table.get("archive", ())}  # the merged set can be without images of 2020
     archives = archives or {name: name for name in sorted(named - {""})}  # of a set of one's own: their paths
     image_zips = {key: args.raw / name for key, name in archives.items() if key in named}
-    for archive in filter(None, (*image_zips.values(), mask_zip)):
-        open_archive(archive).close()
     jobs = find(table, image_zips, mask_zip)
 
     shapes = {name: (len(jobs), *array.shape, 3) for name, array in resize.arrays.items()}

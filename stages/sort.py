@@ -135,20 +135,16 @@ def sort_2018(raw: Path, classified: pd.DataFrame, melanoma: pd.DataFrame, sort:
     pairs = pd.DataFrame({"image": names, "mask": [Path(mask_of[name]).stem for name in names]})
     pairs["split"] = ids(pairs).map(part).replace("", None)
     alone = pairs["split"].isna()
-    test = 1 / sort.folds
-    dealt = splits.deal(
-        pairs.loc[alone, "image"],
-        ((1 - test) * (1 - sort.validation), (1 - test) * sort.validation, test),
-        np.random.default_rng(sort.seed),
-    )
-    pairs.loc[alone, "split"] = dealt.map({0: "train", 1: "val", 2: "test"})
+    shares = splits.shares(sort.validation, 1 / sort.folds)
+    dealt = splits.deal(pairs.loc[alone, "image"], shares, np.random.default_rng(sort.seed))
+    pairs.loc[alone, "split"] = dealt
     lesion = lesions(pairs["image"], classified)
     pairs.loc[lesion.isin(melanoma.loc[melanoma["split"] == "val", "lesion"]), "split"] = "test"
     for role in ("train", "val", "test"):
         if role not in set(pairs["split"]):
             raise InputError(f"{raw / isic.IMAGES_2018}: no image falls into the {role} part; expected more images")
     rng = np.random.default_rng([sort.seed, FOLD_STREAM])
-    return pairs.assign(fold=splits.deal(lesion, (1.0,) * STUDY_D_FOLDS, rng))
+    return pairs.assign(fold=splits.deal(lesion, dict.fromkeys(range(STUDY_D_FOLDS), 1.0), rng))
 
 
 def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
@@ -179,8 +175,8 @@ def sort_own(raw: Path, own: Own, sort: Sort) -> pd.DataFrame:
         roles = dealt[["split"]].rename(columns={"split": "cv0"})
         if "val" not in set(roles["cv0"]):
             for _, of in dealt[roles["cv0"] == "train"].groupby("label"):
-                part = splits.deal(of["lesion"], (1 - sort.validation, sort.validation), rng)
-                roles.loc[part.index[part == 1], "cv0"] = "val"
+                part = splits.deal(of["lesion"], {"train": 1 - sort.validation, "val": sort.validation}, rng)
+                roles.loc[part.index[part == "val"], "cv0"] = "val"
     else:
         roles = in_folds(path, dealt, sort, rng)
     for column in roles:

@@ -22,7 +22,7 @@ from torch import nn
 
 from lesions.batches import augment
 from lesions.core import config, errors, resume
-from lesions.core.files import new_array, read_array, read_csv, replacing_folder, write_csv, write_json
+from lesions.core.files import array_of_rows, read_array, read_csv, replacing_folder, write_csv, write_json
 from lesions.segment import unet
 from lesions.segment.config import Unet34
 from lesions.segment.pairs import Pairs, summary
@@ -83,10 +83,10 @@ def main() -> None:
     checkpoints.save_one(Path(f"models/unet34/{fold}.pt"), state)
     scored = table[["image"]].iloc[rows["val"]].assign(jaccard=jaccards, dice=dices)
     write_csv(PREDICTIONS / f"{fold}.csv", scored)
-    with new_array(PREDICTIONS / f"{fold}.npy", (len(rows["test"]), *sizes[-1])) as write:
-        for index in np.split(rows["test"], range(setting.batch, len(rows["test"]), setting.batch)):
-            p = unet.probabilities(model, pairs.images.batch(index), compute)
-            write((255 * p).round().byte().cpu().numpy())
+    with array_of_rows(PREDICTIONS / f"{fold}.npy", (len(rows["test"]), *sizes[-1])) as put:
+        for first in range(0, len(rows["test"]), setting.batch):
+            p = unet.probabilities(model, pairs.images.batch(rows["test"][first : first + setting.batch]), compute)
+            put(first, (255 * p).round().byte().cpu().numpy())
     write_json(Path(f"metrics/unet34/{fold}.json"), summary(mean, jaccards, dices))
     with replacing_folder(Path(f"plots/unet34/{fold}")) as folder:
         histories = []

@@ -86,17 +86,8 @@ def picture(path: Path) -> None:
 
 
 def array(path: Path) -> None:
-    with files.new_array(path, LARGE.shape) as write:
-        write(LARGE)
-
-
-@pytest.mark.parametrize("rows", [299, 301])
-def test_an_array_with_another_number_of_rows_is_not_left(tmp_path, rows):
-    with pytest.raises(ValueError, match="299 rows written, 300 expected" if rows < 300 else "does not fit into"):  # noqa: SIM117
-        with files.new_array(tmp_path / "a.npy", LARGE.shape) as write:
-            for row in np.resize(LARGE, (rows, 400, 3)):
-                write(row)
-    assert list(tmp_path.iterdir()) == []
+    with files.array_of_rows(path, LARGE.shape) as put:
+        put(0, LARGE)
 
 
 @pytest.mark.parametrize(("first", "shape"), [(-1, (400, 3)), (300, (400, 3)), (299, (2, 400, 3)), (0, (399, 3))])

@@ -108,22 +108,6 @@ def put(path: Path, start: int, shape: tuple[int, ...], first: int, part: np.nda
         raise no_room(path, error) from None
 
 
-@contextmanager
-def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield write(part), to be called by one process with all rows in order; otherwise as `array_of_rows`."""
-    written = 0
-    with array_of_rows(path, shape) as put_from:
-
-        def write(part: np.ndarray) -> None:
-            nonlocal written
-            put_from(written, part)
-            written += part.size // math.prod(shape[1:])
-
-        yield write
-        if written != shape[0]:
-            raise ValueError(f"{path}: {written} rows written, {shape[0]} expected")
-
-
 def read_array(path: Path, rows: int | None = None) -> np.memmap:
     """Return the .npy file at `path` as a read-only memmap; nothing is unpickled.
 
@@ -136,8 +120,6 @@ def read_array(path: Path, rows: int | None = None) -> np.memmap:
         raise InputError(f"{path}: not found; {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
-    if not array.flags.c_contiguous:
-        raise InputError(f"{path}: an array in another order than C; {remedy}")
     if rows is not None and len(array) != rows:
         raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; {remedy}")
     return array

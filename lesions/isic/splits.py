@@ -4,6 +4,9 @@ No lesion has two labels, so the classes are dealt out one by one: lesions from 
 seeded random order, each to the part that it fills least. An image without a lesion id is a lesion of its own.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -19,8 +22,8 @@ MERGES = {
 } | {split: dict.fromkeys(("AK", "SCC"), AKIEC) for split in HAM_SPLITS}
 
 
-def deal(lesions: pd.Series, fractions: tuple[float, ...], rng: np.random.Generator) -> pd.Series:
-    """Deal images out to parts 0..len(fractions)-1, whole lesions at a time.
+def deal(lesions: pd.Series, fractions: Mapping[Any, float], rng: np.random.Generator) -> pd.Series:
+    """Deal images out to parts, by their names, whole lesions at a time.
 
     `lesions` holds the lesion id of each image; the result has its index. A part's share of the images comes within
     one lesion of its fraction, for large and small lesions alike, because the next lesion goes to the part whose
@@ -28,13 +31,13 @@ def deal(lesions: pd.Series, fractions: tuple[float, ...], rng: np.random.Genera
     """
     sizes = lesions.value_counts(sort=False)
     sizes = sizes.iloc[rng.permutation(len(sizes))].sort_values(ascending=False, kind="stable")
-    filled, part_of = np.zeros(len(fractions)), {}
+    parts, filled, part_of = list(fractions), np.zeros(len(fractions)), {}
     for left, (lesion, size) in zip(range(len(sizes), 0, -1), sizes.items(), strict=True):
-        share = (filled + size) / np.asarray(fractions)
+        share = (filled + size) / np.array(list(fractions.values()))
         empty = filled == 0
         part = int(np.argmin(np.where(empty, share, np.inf) if empty.sum() >= left else share))
         filled[part] += size
-        part_of[lesion] = part
+        part_of[lesion] = parts[part]
     return lesions.map(part_of)
 
 
@@ -52,13 +55,17 @@ def folds(table: pd.DataFrame, count: int, validation: float, rng: np.random.Gen
                 f"class {label}: {lesions.nunique()} lesions for {count} folds; expected one a fold at least: "
                 "use more images or a smaller sort.folds"
             )
-        fold = deal(lesions, (1.0,) * count, rng)
+        fold = deal(lesions, dict.fromkeys(range(count), 1.0), rng)
         for k in range(count):
-            rest = lesions[fold != k]
-            dealt = deal(rest, (1 - validation, validation), rng)
+            dealt = deal(lesions[fold != k], {"train": 1 - validation, "val": validation}, rng)
             roles.loc[fold.index[fold == k], f"cv{k}"] = "test"
-            roles.loc[dealt.index[dealt == 1], f"cv{k}"] = "val"
+            roles.loc[dealt.index[dealt == "val"], f"cv{k}"] = "val"
     return roles
+
+
+def shares(validation: float, test: float) -> dict[str, float]:
+    """Return the fraction of each part, of which `validation` is a share of what is not test."""
+    return {"train": (1 - test) * (1 - validation), "val": (1 - test) * validation, "test": test}
 
 
 def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random.Generator) -> pd.Series:
@@ -71,17 +78,16 @@ def balanced(table: pd.DataFrame, validation: float, test: float, rng: np.random
     roles = pd.Series("", index=table.index)
     for label in BALANCED_CLASSES:
         chosen = rng.permutation(table.index[merged == label])[:count]
-        dealt = deal(
-            table.loc[np.sort(chosen), "lesion"], ((1 - test) * (1 - validation), (1 - test) * validation, test), rng
-        )
-        roles[dealt.index] = dealt.map({0: "train", 1: "val", 2: "test"})
+        dealt = deal(table.loc[np.sort(chosen), "lesion"], shares(validation, test), rng)
+        roles[dealt.index] = dealt
     return roles
 
 
 def eighty(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
     """Return each image's role in study E's split, 80/10/10."""
-    dealt = [deal(rows["lesion"], (0.8, 0.1, 0.1), rng) for _, rows in table.groupby("label", sort=True)]
-    return pd.concat(dealt).reindex(table.index).map({0: "train", 1: "val", 2: "test"})
+    parts = {"train": 0.8, "val": 0.1, "test": 0.1}
+    dealt = [deal(rows["lesion"], parts, rng) for _, rows in table.groupby("label", sort=True)]
+    return pd.concat(dealt).reindex(table.index)
 
 
 def filled(roles: pd.Series, table: pd.DataFrame, donors: tuple[str, ...]) -> pd.Series:

@@ -5,10 +5,8 @@ take less than half the time (docs/results/bench.md). A JPEG that simplejpeg ref
 """
 
 import io
-import struct
 import warnings
 import zipfile
-import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -21,9 +19,9 @@ from torch.nn import functional
 from lesions.core.errors import InputError
 from lesions.core.images import Size
 from lesions.raw.config import Resize
+from lesions.raw.zips import BROKEN
 
 SMALLEST, LARGEST = 8, 1e8  # pixels: of a side, of an image (ISIC's have up to 3e7)
-BROKEN = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)  # of damaged bytes
 PILLOWS = (*BROKEN, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, Image.DecompressionBombError)
 
 
