@@ -89,6 +89,7 @@ def main() -> None:
     runs = measured.Runs(DATA / "predictions", lesions_of([merged, images, older]), short, confidence)
     set_of = {name: chosen.score[one.members[0]].set for name, one in chosen.ensembles.items()}
     curves = histories(blocks, chosen.base_models)
+    numbers = pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False)
 
     trained, rows = studies.train(runs, blocks["A"])
     folds = {key: one for key, one in chosen.cross_validate.items() if one.classifier in trained}
@@ -97,7 +98,7 @@ def main() -> None:
     rows += studies.segment(runs) + studies.unet34(runs) if chosen.unets else []
     an_epoch = chosen.base_model.steps * chosen.base_model.batch  # images
     bases, of_b = studies.base_models(runs, chosen.base_models, curves["B"], an_epoch)
-    seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], scorecard.places(PUBLISHED, "C"))
+    seeds, melanoma, of_c = studies.preprocessing(runs, blocks["C"], numbers)
     ensembles, of_d = studies.ensembles(runs, blocks["D"])
     schedules, of_e = studies.schedules(runs, blocks["E"], added)
     rows += of_b + of_c + of_d + of_e
@@ -123,7 +124,7 @@ def main() -> None:
 
     kinds = scorecard.data_kinds(source, images["label"], len(pairs), melanoma, added)
     table = scorecard.beside(PUBLISHED, rows, kinds)
-    lines = significance.seeds(seeds, pd.read_csv(PUBLISHED / "numbers.csv", keep_default_na=False), confidence)
+    lines = significance.seeds(seeds, numbers, confidence)
     for study, found in (("A", trained), ("D", ensembles), ("E", schedules), *mine.items()):
         lines += significance.pairs(study, found, confidence)
     tests = significance.corrected(lines)
@@ -136,16 +137,9 @@ def main() -> None:
     write_csv(METRICS / "leaderboards.csv", places)
     level = f"{100 * confidence:g} %"
     write_text(METRICS / "compare.md", pages.text(table, tests, places, PUBLISHED, kinds, data, level, collapsed))
+    tested = trained | bases | {run: one for of in mine.values() for run, one in of.items()}
     with replacing_folder(PLOTS / "compare") as drawn:
-        figures.draw(
-            drawn,
-            table,
-            tables,
-            trained | bases | {k: t for of in mine.values() for k, t in of.items()},
-            curves,
-            kinds,
-            confidence,
-        )
+        figures.draw(drawn, table, tables, tested, curves, kinds, confidence)
     write_text(METRICS / "scorecard.html", pages.html(table, tests, PUBLISHED, PLOTS / "compare", kinds, data))
     counts = scorecard.counts(table).sum()
     print(f"{counts['reproduced']} of {counts['published']} published numbers lie in our intervals")

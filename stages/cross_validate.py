@@ -20,33 +20,31 @@ from lesions.core.files import replacing_folder, write_csv, write_json
 from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
+DATA = Path("data")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a block of params.yaml: cross_validate")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--models", type=Path, default=Path("models/cross_validate"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/cross_validate"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/cross_validate"))
-    args = parser.parse_args()
-    one = config.read(f"cross_validate.{args.run}", CrossValidation)
+    name = parser.parse_args().run
+    one = config.read(f"cross_validate.{name}", CrossValidation)
     block, compute = classifier(one.classifier), config.read("compute", Compute)
 
-    stage, sources = f"cross_validate-{args.run}", experiment.inputs(block, args.data)
+    stage, sources = f"cross_validate-{name}", experiment.inputs(block, DATA)
     with resume.begin(stage, [one, block, compute], sources, hardware.device_name(compute)) as run:
-        trial = experiment.Experiment(block, f"cv{one.fold}", compute, args.data)
+        trial = experiment.Experiment(block, f"cv{one.fold}", compute, DATA)
         model, found = trial.fit(stage, run)
     predictions = trial.predict(model, found.best)
     scores = experiment.summary(trial.classes, "test", predictions, found.best)
 
-    with replacing_folder(args.models / args.run) as folder:
+    with replacing_folder(Path("models/cross_validate", name)) as folder:
         write_csv(folder / "scores.csv", scores)
         range_test.draw(found.curves, folder)
         if one.keep:
             checkpoints.save_one(folder / "bma.pt", found.best["bma"][1])
-    write_csv(args.data / f"predictions/cross_validate/{args.run}.csv", predictions)
-    write_json(args.metrics / f"{args.run}.json", {"bma": experiment.headline(scores)["bma"]})
-    write_csv(args.plots / f"{args.run}.csv", found.history)
+    write_csv(DATA / f"predictions/cross_validate/{name}.csv", predictions)
+    write_json(Path(f"metrics/cross_validate/{name}.json"), {"bma": experiment.headline(scores)["bma"]})
+    write_csv(Path(f"plots/cross_validate/{name}.csv"), found.history)
 
 
 if __name__ == "__main__":

@@ -54,10 +54,8 @@ def official(test: str) -> dict[str, Path]:
 def unseen(name: str, of_masks: Path) -> dict[str, Path]:
     """Return the archive of each image of one's own set that has a mask and of whose lesion no U-Net has learnt."""
     table = read_csv(SORTED / f"{name}.csv", ("image", "archive", "lesion"), f"stages.sort {name}")
-    learnt = read_csv(SORTED / "isic2018.csv", ("image", "split"), "stages.sort isic2018").query("split != 'test'")[
-        "image"
-    ]
-    seen = table["lesion"].isin(table["lesion"][table["image"].isin(learnt)])
+    learnt = read_csv(SORTED / "isic2018.csv", ("image", "split"), "stages.sort isic2018").query("split != 'test'")
+    seen = table["lesion"].isin(table["lesion"][table["image"].isin(learnt["image"])])
     there = table["image"].isin(list(masks(of_masks)))
     if not there.any():
         raise InputError(

@@ -26,35 +26,33 @@ from lesions.core.files import replacing_folder, write_csv, write_json
 from lesions.training import checkpoints, hardware, range_test
 from lesions.training.config import Compute
 
+DATA, MODELS = Path("data"), Path("models/train")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a block of params.yaml: classifiers")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--models", type=Path, default=Path("models/train"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/train"))
-    parser.add_argument("--plots", type=Path, default=Path("plots/train"))
-    args = parser.parse_args()
-    block, compute = classifier(args.name), config.read("compute", Compute)
+    name = parser.parse_args().name
+    block, compute = classifier(name), config.read("compute", Compute)
 
     fits, tables = [], []
-    stage, sources = f"train-{args.name}", experiment.inputs(block, args.data)
+    stage, sources = f"train-{name}", experiment.inputs(block, DATA)
     with resume.begin(stage, [block, compute], sources, hardware.device_name(compute)) as run:
         for seed in range(block.seed, block.seed + block.runs):
             seeded = block.model_copy(update={"seed": seed})
-            trial = experiment.Experiment(seeded, block.split, compute, args.data)
+            trial = experiment.Experiment(seeded, block.split, compute, DATA)
             model, found = trial.fit(f"{stage}-{seed}" if block.runs > 1 else stage, run)
             tables.append(trial.predict(model, found.best))
             fits.append(found)
     predictions, first = pd.concat(tables, ignore_index=True), fits[0]
     scores = experiment.summary(trial.classes, trial.scored, predictions, first.best)
 
-    checkpoints.save(args.models / args.name, first.best)
-    write_csv(args.models / args.name / "scores.csv", scores)
-    range_test.draw(first.curves, args.models / args.name)
-    write_csv(args.data / f"predictions/train/{args.name}.csv", predictions)
-    write_json(args.metrics / f"{args.name}.json", experiment.headline(scores))
-    with replacing_folder(args.plots / args.name) as folder:
+    checkpoints.save(MODELS / name, first.best)
+    write_csv(MODELS / name / "scores.csv", scores)
+    range_test.draw(first.curves, MODELS / name)
+    write_csv(DATA / f"predictions/train/{name}.csv", predictions)
+    write_json(Path(f"metrics/train/{name}.json"), experiment.headline(scores))
+    with replacing_folder(Path("plots/train", name)) as folder:
         histories = [fit.history.assign(seed=block.seed + run) for run, fit in enumerate(fits)]
         write_csv(folder / "history.csv", pd.concat(histories) if block.runs > 1 else first.history)
         write_csv(folder / "confusion.csv", experiment.confusion(trial.scored, predictions))

@@ -157,7 +157,7 @@ def test_familiarity_flags_what_is_no_such_picture(tmp_path):
     familiarity.fit(graph.outputs(of, learnt)[1], learnt).save(again)
     assert again.read_bytes() == (tmp_path / "familiarity.npz").read_bytes()
     assert again.stat().st_size < 1_000_000
-    loaded = familiarity.load(again)
+    loaded = familiarity.Familiarity(**np.load(again, allow_pickle=False))
 
     noise = np.random.default_rng(0).integers(256, size=(4, *size, 3), dtype=np.uint8)
     flat = [np.full((1, *size, 3), value, np.uint8) for value in (0, 255)]
@@ -187,15 +187,6 @@ def test_a_picture_s_surface_is_its_colours_contrast_and_grain():
     np.testing.assert_allclose(yellow_blue, [255, 255, -510, 0], atol=0.1)
     np.testing.assert_allclose(np.exp(found[51:]), 0.001, rtol=1e-3)
     assert np.exp(found[48]) - 0.01 < 0.01 and (np.exp(found[49:51]) > 0.05).all()
-
-
-def test_familiarity_unpickles_nothing(tmp_path):
-    np.savez(
-        tmp_path / "f.npz",
-        **dict.fromkeys(("mean", "components", "scale", "center", "precision"), np.array([{}], object)),
-    )
-    with pytest.raises(InputError, match=r"f\.npz: not a familiarity\.npz"):
-        familiarity.load(tmp_path / "f.npz")
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_with_alpha_0_a_network_is_its_base_bit_for_bit(plain, variant, blocks):
     missing, surplus = ours.load_state_dict(base.state_dict(), strict=False)
     assert (missing, surplus) == ([f"{block}.alpha" for block in blocks], [])
     assert parameters(ours) == parameters(base) + len(blocks)
-    assert experiment.alphas(ours) == dict.fromkeys(blocks, 0.0)
+    assert experiment.alphas(ours) == dict.fromkeys([f"alpha_{block}" for block in blocks], 0.0)
     images = torch.randn(2, 3, 64, 64)
     expected = base(images)
     assert expected.isfinite().all() and expected.std() > 0
@@ -129,7 +129,7 @@ def test_with_alpha_0_a_network_is_its_base_bit_for_bit(plain, variant, blocks):
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(images), base(images))
     set_alphas(ours, 1.0)
-    assert experiment.alphas(ours) == dict.fromkeys(blocks, 1.0)
+    assert experiment.alphas(ours) == dict.fromkeys([f"alpha_{block}" for block in blocks], 1.0)
     assert torch.equal(ours(images), expected) == (blocks == [])
 
 

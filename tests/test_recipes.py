@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,10 +78,12 @@ def test_a_snapshot_is_the_state_at_the_end_of_a_cycle(data, monkeypatch):  # no
 
 def test_views_do_not_see_which_way_an_image_lies(data, monkeypatch):  # noqa: F811
     trial, model, *_ = run(data, monkeypatch, epochs=1)
-    straight, rows = trial.probabilities(model, trial.rows["test"], turned=True), trial.rows["test"]
+    rows = trial.rows["test"]
+    straight = trial.predictor(model, trial.feed, rows, turned=True)
     images = np.load(data / "resized/isic2019/classify.npy")
     np.save(data / "resized/isic2019/classify.npy", np.ascontiguousarray(images[:, :, ::-1]))
-    mirrored = experiment.Experiment(block(), "standard", COMPUTE, data).probabilities(model, rows, turned=True)
+    other = experiment.Experiment(block(), "standard", COMPUTE, data)
+    mirrored = other.predictor(model, other.feed, rows, turned=True)
     assert mirrored == pytest.approx(straight, abs=1e-5)
 
 
@@ -110,7 +113,8 @@ def test_several_runs_are_one_file_and_scores_their_mean(data, monkeypatch):  # 
     (data / "resized/isic2017").mkdir()
     (data / "resized/isic2019/classify.npy").rename(data / "resized/isic2017/classify.npy")
     monkeypatch.chdir(data)
-    monkeypatch.setattr(sys, "argv", ["train", "try", "--data", "."])
+    monkeypatch.setattr(sys, "argv", ["train", "try"])
+    monkeypatch.setattr(train, "DATA", Path())
     train.main()
     found = pd.read_csv("predictions/train/try.csv")
     assert set(found["seed"]) == {5, 6} and set(found["split"]) == {"val"} and set(found["label"]) == {"MEL", "OTHER"}
@@ -135,7 +139,8 @@ def test_the_range_tests_of_a_fold_are_drawn(data, monkeypatch):  # noqa: F811
     raw["classifiers"]["residual"] |= {"phases": FOUND, "range_steps": 12, "epoch_images": 32, "schedule": "cosine"}
     (data / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(data)
-    monkeypatch.setattr(sys, "argv", ["cross_validate", "residual-1", "--data", "."])
+    monkeypatch.setattr(sys, "argv", ["cross_validate", "residual-1"])
+    monkeypatch.setattr(cross_validate, "DATA", Path())
     cross_validate.main()
     folder = data / "models/cross_validate/residual-1"
     assert {path.name for path in folder.iterdir()} == {"scores.csv", "range_1.png", "range_2.png"}

@@ -139,8 +139,9 @@ def batch():
     return images, images[:, 0].mean(dim=(1, 2))[:, None] * 3
 
 
-def find(network: nn.Module, recipe: Optimisation, **changes):
-    return range_test.find(network, recipe, Switches(), CPU, batch(), nn.functional.mse_loss, **changes)
+def find(network: nn.Module, recipe: Optimisation, steps: int = 20, given=None, loss_of=nn.functional.mse_loss):
+    recipe = recipe.model_copy(update={"range_steps": steps})
+    return range_test.find(network, recipe, Switches(), CPU, given or batch(), loss_of)
 
 
 def test_the_body_has_a_rate_of_its_own(recipe):
@@ -153,14 +154,16 @@ def test_the_body_has_a_rate_of_its_own(recipe):
         assert rate_of.get(id(weight)) == (wanted if weight.requires_grad else None)
 
 
-def test_the_rate_grows_by_a_factor_until_the_loss_diverges(recipe):
-    table = find(model(), recipe.model_copy(update={"optimizer": "sgd"}), lr_max=1e4, steps=80)
+def test_the_rate_grows_by_a_factor_until_the_loss_diverges(recipe, monkeypatch):
+    monkeypatch.setattr(range_test, "HIGHEST", 1e4)
+    table = find(model(), recipe.model_copy(update={"optimizer": "sgd"}), steps=80)
     assert list(table) == ["lr", "loss"] and len(table) < 80
     assert table["lr"].to_numpy() == pytest.approx(np.geomspace(1e-7, 1e4, 80)[: len(table)])
     assert np.isfinite(table).all().all() and table["loss"].max() <= 4 * table["loss"].iloc[0]
     lowest = table["lr"].iloc[table["loss"].argmin()]
     assert 1e-5 < range_test.suggestion(table) < lowest
-    whole = find(model(), recipe, lr_max=1e-4, steps=20)
+    monkeypatch.setattr(range_test, "HIGHEST", 1e-4)
+    whole = find(model(), recipe)
     assert len(whole) == 20 and whole["lr"].iloc[-1] == pytest.approx(1e-4)
 
 
@@ -169,7 +172,7 @@ def test_model_and_random_state_are_as_they_were(recipe):
     network.body[1].eval()
     before, modes = {k: v.clone() for k, v in network.state_dict().items()}, [m.training for m in network.modules()]
     state = torch.get_rng_state()
-    find(network, recipe, steps=20)
+    find(network, recipe)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     assert [m.training for m in network.modules()] == modes
     assert all(p.grad is None for p in network.parameters())
@@ -179,11 +182,11 @@ def test_model_and_random_state_are_as_they_were(recipe):
 def test_the_model_is_restored_after_an_error_too(recipe):
     network = model()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    table = range_test.find(network, recipe, Switches(), CPU, batch(), lambda x, y: (x * math.nan).mean(), steps=20)
+    table = find(network, recipe, loss_of=lambda x, y: (x * math.nan).mean())
     assert table.empty
     broken = torch.zeros(8, 9, 4, 4), torch.zeros(8, 1)  # nine channels
     with pytest.raises(RuntimeError):
-        range_test.find(network, recipe, Switches(), CPU, broken, nn.functional.mse_loss, steps=20)
+        find(network, recipe, given=broken)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 

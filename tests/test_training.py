@@ -181,7 +181,7 @@ def test_a_dozen_images_are_learnt_by_heart(data, monkeypatch):
     table["cv0"] = ["train"] * 16 + ["val"] * 32 + ["test"] * 32
     table.to_csv(data / "sorted/isic2019.csv", index=False)
     trial, model, *_ = run(data, monkeypatch, epochs=40, augment=[], lr=3e-3)
-    p = trial.probabilities(model, trial.rows["train"])
+    p = trial.predictor(model, trial.feed, trial.rows["train"])
     assert (p.argmax(axis=1) == trial.targets[trial.rows["train"]]).all()
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 # Flipped axes, then perhaps transposed: the four rotations by 90° and their mirror images.
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-Predict = Callable[[Tensor], Tensor]
 
 
 def views(images: Tensor) -> Iterator[Tensor]:
@@ -21,15 +20,14 @@ def views(images: Tensor) -> Iterator[Tensor]:
             yield images.flip(axes).transpose(-1, -2)
 
 
-def mean(predictions: Iterator[Tensor]) -> Tensor:
-    """Return the mean of predictions, added up as they come, so that only their sum is in memory."""
-    total, count = next(predictions).clone(), 1
-    for prediction in predictions:
-        total += prediction
+def averaged(predict: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the mean over the views of predict(view): probabilities B×classes of images B×C×H×W.
+
+    They are added up as they come, so that only their sum is in memory.
+    """
+    turned = views(images)
+    total, count = predict(next(turned)).clone(), 1
+    for view in turned:
+        total += predict(view)
         count += 1
     return total / count
-
-
-def averaged(predict: Predict, images: Tensor) -> Tensor:
-    """Return the mean over the views of predict(view): probabilities B×classes of images B×C×H×W."""
-    return mean(predict(view) for view in views(images))

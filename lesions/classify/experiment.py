@@ -67,7 +67,6 @@ class Experiment:
         self.block, self.split = block, split
         self.device = hardware.prepare(compute, block.seed)
         self.switches = hardware.switches(compute, self.device)
-        self.network = build.find(block.family, block.network)
         self.predictor = Predictor(block, self.switches)
         self.table = read_csv(
             data / f"sorted/{block.set}.csv", ("image", "lesion", "label"), f"stages.sort {block.set}"
@@ -89,10 +88,6 @@ class Experiment:
                     f"class {label} has no image in the {role} part of split {split}; expected more images"
                 )
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """Bring float B×3×H×W in 0..1 to what the network's published weights expect."""
-        return normalised(images, self.network.mean, self.network.std)
-
     def batches(self, epoch: int, start: int = 0) -> tuple[int, loop.Batches]:
         """Return how many batches an epoch has, and those from number `start` on: augmented, normalised, on the device.
 
@@ -100,7 +95,8 @@ class Experiment:
         root of its images. If it is balanced and epoch_images is 0, an epoch has on average as many images of each
         class as the largest class has.
         """
-        block, rng = self.block, np.random.default_rng([self.block.seed, epoch])
+        block, network = self.block, self.predictor.network
+        rng = np.random.default_rng([block.seed, epoch])
         targets, weights, images = self.targets[self.train], None, block.epoch_images
         if block.sampler != "uniform":
             counts = np.bincount(targets)  # each class has an image
@@ -113,17 +109,14 @@ class Experiment:
             for step in range(start, len(order)):
                 index, generator = self.train[order[step]], loop.step_generator(block.seed, epoch, step)
                 images, _ = augment.augmented(block.augment, self.feed.batch(index), None, generator)
-                yield self.normalised(images), torch.from_numpy(self.targets[index]).to(self.device, non_blocking=True)
+                images = normalised(images, network.mean, network.std)
+                yield images, torch.from_numpy(self.targets[index]).to(self.device, non_blocking=True)
 
         return len(order), stream()
 
-    def probabilities(self, model: nn.Module, rows: np.ndarray, turned: bool = False) -> np.ndarray:
-        """Return float32 (len(rows), classes), as `Predictor` does."""
-        return self.predictor(model, self.feed, rows, turned)
-
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.rows["val"]
-        p, truth = self.probabilities(model, rows), self.targets[rows]
+        p, truth = self.predictor(model, self.feed, rows), self.targets[rows]
         scores = metrics.classification(truth, p)
         if "auroc" in self.keep:
             areas = aucs(truth, p)
@@ -145,7 +138,7 @@ class Experiment:
         model = self.model()
         found = loop.fit(
             model, self.block, self.switches, self.device, batches=self.batches, loss_of=functional.cross_entropy,
-            validate=self.validate, keep=self.keep, name=name, watch=watched, snapshots=self.block.snapshots, run=run,
+            validate=self.validate, keep=self.keep, name=name, watch=alphas, snapshots=self.block.snapshots, run=run,
         )  # fmt: skip
         return model, found
 
@@ -157,7 +150,7 @@ class Experiment:
                 rows = self.rows[role]
                 if (epoch, role) not in done:
                     model.load_state_dict(state)
-                    done[epoch, role] = self.probabilities(model, rows, self.block.tta and role != "train")
+                    done[epoch, role] = self.predictor(model, self.feed, rows, self.block.tta and role != "train")
                 keys = {"image": self.table["image"].iloc[rows].to_numpy(), "split": role, "seed": self.block.seed}
                 keys |= {"checkpoint": checkpoint, "label": self.labels.iloc[rows].to_numpy()}
                 found = {f"p_{c}": done[epoch, role][:, i] for i, c in enumerate(self.classes)}
@@ -171,15 +164,9 @@ def aucs(truth: np.ndarray, p: np.ndarray) -> list[float]:
 
 
 def alphas(model: nn.Module) -> dict[str, float]:
-    """Return α of each block by the block's name (`layer1.0`, `features.2.1`), in forward order; empty without ARL."""
-    scalars = {name: value for name, value in model.named_parameters() if name.endswith(".alpha") and not value.ndim}
-    found = {name: value.item() for name, value in scalars.items()}
-    return {name.removesuffix(".alpha"): value for name, value in found.items()}
-
-
-def watched(model: nn.Module) -> dict[str, float]:
-    """Return further columns of the history: the α of attention residual learning, by block."""
-    return {f"alpha_{block}": value for block, value in alphas(model).items()}
+    """Return α of each block, `alpha_layer1.0` …, in forward order, as columns of the history; empty without ARL."""
+    found = {name: value for name, value in model.named_parameters() if name.endswith(".alpha") and not value.ndim}
+    return {f"alpha_{name.removesuffix('.alpha')}": value.item() for name, value in found.items()}
 
 
 def summary(classes: tuple[str, ...], scored: str, predictions: pd.DataFrame, best: checkpoints.Best) -> pd.DataFrame:
@@ -202,22 +189,19 @@ def headline(scores: pd.DataFrame) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in line.items()}
 
 
-def confusion(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
-    """Return columns actual, predicted for DVC's confusion plot: the scored part under one checkpoint, of all runs."""
-    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
-    columns = [c for c in rows if c.startswith("p_")]
-    guess = rows[columns].to_numpy().argmax(axis=1)
-    return pd.DataFrame(
-        {"actual": rows["label"].to_numpy(), "predicted": [columns[g].removeprefix("p_") for g in guess]}
-    )
+def confusion(scored: str, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return columns actual, predicted for DVC's confusion plot: the scored part, by the highest BMA, of all runs."""
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == "bma")]
+    guess = rows.filter(regex="^p_").idxmax(axis=1).str.removeprefix("p_")
+    return pd.DataFrame({"actual": rows["label"], "predicted": guess})
 
 
-def roc(scored: str, predictions: pd.DataFrame, checkpoint: str = "bma") -> pd.DataFrame:
-    """Return fpr, tpr at 101 points: the mean of the classes' curves, each against the rest, on the scored part.
+def roc(scored: str, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return fpr, tpr at 101 points: the mean of the classes' curves, each against the rest, as `confusion`.
 
     plots/compare draws the curves of each class.
     """
-    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == checkpoint)]
+    rows = predictions[(predictions["split"] == scored) & (predictions["checkpoint"] == "bma")]
     grid, curves = np.linspace(0, 1, 101), []
     for column in (c for c in rows if c.startswith("p_")):
         fpr, tpr = metrics.roc((rows["label"] == column.removeprefix("p_")).to_numpy(), rows[column].to_numpy())

@@ -51,12 +51,6 @@ def data_kinds(
     return {study: SAMPLE if source == "sample" else "" if same else OTHER for study, same in matches.items()}
 
 
-def places(published: Path, study: str) -> dict[tuple[str, str], str]:
-    """Return (run, metric) -> the table in which the study prints that number."""
-    numbers = pd.read_csv(published / "numbers.csv", keep_default_na=False)
-    return {(line.run, line.metric): line.table for line in numbers[numbers["study"] == study].itertuples()}
-
-
 def beside(published: Path, ours: list[dict], kinds: dict[str, str]) -> pd.DataFrame:
     """Return the tidy table: what was published in its order, then what nobody published; its columns: stages.compare.
 

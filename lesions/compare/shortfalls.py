@@ -13,7 +13,6 @@ from lesions.compare.config import Chosen
 from lesions.isic import splits
 from lesions.isic.names import SETS
 from lesions.pictures.config import size_of
-from lesions.training.config import Optimisation
 
 
 def reason(needed: dict[Hashable, Any], weights: str, sampler: str, side: int, epochs: int, whole: bool) -> str:
@@ -40,7 +39,7 @@ def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) ->
             counts = splits.labels(table, block.split)[splits.roles(table, block.split) == "train"].value_counts()
             shown = counts.max() * len(counts) if block.sampler == "balanced" else counts.sum()
             whole, side = block.epoch_images == 0 or block.epoch_images >= shown, min(size_of(block.images, chosen))
-            found[name] = reason(needed[name], block.weights, block.sampler, side, length(block), whole)
+            found[name] = reason(needed[name], block.weights, block.sampler, side, block.total_epochs, whole)
     recipe = chosen.base_model
     for name, one in chosen.base_models.items():
         if name in needed:  # whose epochs are of so many images
@@ -49,10 +48,5 @@ def reasons(published: Path, chosen: Chosen, tables: dict[str, pd.DataFrame]) ->
     if not chosen.unets:
         return found
     unet, side = chosen.segment, min(chosen.resize["isic2018"].arrays["segment"].shape)
-    found["unet"] = reason(needed["unet"], unet.weights, "uniform", side, length(unet), whole=True)
+    found["unet"] = reason(needed["unet"], unet.weights, "uniform", side, unet.total_epochs, whole=True)
     return found
-
-
-def length(recipe: Optimisation) -> int:
-    """Return its epochs in all."""
-    return sum(phase.epochs for phase in recipe.all_phases)

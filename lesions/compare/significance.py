@@ -4,7 +4,6 @@
 """
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ COLUMNS = ["family", "first", "second", "metric", "test", "n", "difference", "lo
 RESAMPLES = 10_000  # so that the smallest p, 2/10,001, survives Holm's factor
 MCNEMAR, BOOTSTRAP, STUDENT, WILCOXON, WELCH = "McNemar", "bootstrap", "paired t", "Wilcoxon", "Welch, as published"
 NOT_RUN, TOO_FEW = "not run", "too few seeds"
+INTERVAL = ("difference", "low", "high")  # second − first
 # Study C's experiments: a run and the baseline of its experiment.
 BASELINES = {
     **dict.fromkeys(("c_masked_grey", "c_masked_flat"), "c_plain"),
@@ -25,11 +25,6 @@ BASELINES = {
     **dict.fromkeys(("c_b0_no_se", "c_b0_arl_no_se", "c_b0_arl"), "c_b0"),
 }
 STAND_INS = {"c_plain": "c_base", "c_resnet_base": "c_base"}  # the same network, where the settings have one baseline
-
-
-def with_interval(difference: float, low: float, high: float) -> dict[str, Any]:
-    """Return part of a row: second − first with its interval."""
-    return {"difference": difference, "low": low, "high": high}
 
 
 def corrected(lines: list[dict]) -> pd.DataFrame:
@@ -98,10 +93,11 @@ def pairs(study: str, found: dict[str, Tested], confidence: float) -> list[dict]
             only_first, only_second, p = mcnemar(right[i], right[j])
             note = f"right in the first only: {only_first}, in the second only: {only_second}"
             drawn = accuracies[:, j] - accuracies[:, i]
-            change = with_interval(*intervals.around(right[j].mean() - right[i].mean(), drawn, confidence))
+            difference = right[j].mean() - right[i].mean()
+            change = dict(zip(INTERVAL, intervals.around(difference, drawn, confidence), strict=True))
             lines.append(shared | change | {"metric": "accuracy", "test": MCNEMAR, "p": p, "note": note})
             drawn = balanced[:, j] - balanced[:, i]
-            change = with_interval(*intervals.around(bma[j] - bma[i], drawn, confidence))
+            change = dict(zip(INTERVAL, intervals.around(bma[j] - bma[i], drawn, confidence), strict=True))
             lines.append(shared | change | {"metric": "bma", "test": BOOTSTRAP, "p": bootstrap_p(drawn)})
     return lines
 
@@ -128,7 +124,8 @@ def over_seeds(first: pd.Series, second: pd.Series, confidence: float) -> list[d
     if n < intervals.FEWEST:
         note = TOO_FEW if len(first) and len(second) else NOT_RUN
         return [{"test": test, "n": n, "note": note} for test in (STUDENT, WILCOXON)]
-    shared = {"n": n} | with_interval(differences.mean(), *intervals.student(differences, confidence))
+    low, high = intervals.student(differences, confidence)
+    shared = {"n": n, "difference": differences.mean(), "low": low, "high": high}
     return [shared | {"test": name, "p": p(differences)} for name, p in ((STUDENT, paired_t), (WILCOXON, wilcoxon))]
 
 

@@ -84,10 +84,8 @@ def base_models(runs: Runs, names: Blocks, histories: dict[str, pd.DataFrame], i
         found[name] = runs.read("base_model", name, CLASSES).first("last")
         n, scores = len(found[name].truth), measured.base_model(found[name], runs.confidence)
         guessed = measured.report(measured.shuffled(found[name].confusion()), CLASSES)
-        learnt = {
-            "train accuracy": (float(histories[name]["train_accuracy"].iloc[-1]),)
-        }  # as Keras sums it up over an epoch
-        rows += scored("B", "Chapter 5", name, images, learnt, runs.reason(name))
+        learnt = float(histories[name]["train_accuracy"].iloc[-1])  # as Keras sums it up over an epoch
+        rows += scored("B", "Chapter 5", name, images, {"train accuracy": (learnt,)}, runs.reason(name))
         rows += scored("B", "Chapter 5", name, n, {"accuracy": scores["accuracy"]}, runs.reason(name))
         rows += scored("B", "Figure 6.1", name, n, scores, runs.reason(name))
         rows += scored("B", "Figure 6.1", f"{name} shuffled", n, {m: (float(v),) for m, v in guessed.items()})
@@ -99,14 +97,13 @@ def base_models(runs: Runs, names: Blocks, histories: dict[str, pd.DataFrame], i
     return found, rows
 
 
-def preprocessing(
-    runs: Runs, names: Blocks, tables: dict[tuple[str, str], str]
-) -> tuple[Seeds, dict[str, int] | None, Rows]:
+def preprocessing(runs: Runs, names: Blocks, numbers: pd.DataFrame) -> tuple[Seeds, dict[str, int] | None, Rows]:
     """Return study C's Tables 4.1 to 4.6, a value a seed on the validation part; and the images of each class there.
 
     The figure of a run is that of its best epoch on these very images, as in the paper: the checkpoint `accuracy`, for
-    the AUROC the checkpoint `auroc` where there is one. `tables`: (run, metric) -> where the paper prints it.
+    the AUROC the checkpoint `auroc` where there is one. `numbers`: published ones, with the tables they are in.
     """
+    tables = {(line.run, line.metric): line.table for line in numbers[numbers["study"] == "C"].itertuples()}
     values: Seeds = {"accuracy": {}, "auroc": {}}
     images, rows = None, []
     for name in names:

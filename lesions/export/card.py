@@ -122,23 +122,15 @@ def calibrated(
     }
 
 
-def rounded(value: Any) -> Any:
-    """Return `value`, in which numbers have six digits after the point."""
-    if isinstance(value, dict):
-        return {key: rounded(of) for key, of in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(of) for of in value]
-    return round(value, 6) if isinstance(value, float) else value
-
-
 def hashes(folder: Path) -> dict[str, str]:
     """Return the sha256 of each file that a card stands beside."""
     return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != FILE}
 
 
 def write(folder: Path, card: dict[str, Any]) -> None:
-    """Write the card, its keys sorted, with the hashes of the files that lie in `folder`."""
-    content = rounded(card) | {"sha256": hashes(folder)}
+    """Write the card, its keys sorted, numbers to six digits, with the hashes of the files that lie in `folder`."""
+    rounded = json.loads(json.dumps(card), parse_float=lambda number: round(float(number), 6))
+    content = rounded | {"sha256": hashes(folder)}
     write_text(folder / FILE, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 

@@ -7,9 +7,7 @@ names: a state dict of torchvision's network fits.
 
 from functools import partial
 
-import timm
 import torch
-from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 from torchvision.models import efficientnet_b0 as torchvision_b0
 from torchvision.models import resnet50
@@ -109,11 +107,15 @@ def attend(block: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
 
 def lite0() -> nn.Module:
     """Build EfficientNet-lite0: not the study's, but its ImageNet weights come from the package index."""
+    import timm  # here: it takes a second, and the study's own networks do without
+
     return timm.create_model(LITE0)
 
 
 def lite0_arl() -> nn.Module:
     """Build EfficientNet-lite0 with ARL in its 9 blocks with a skip."""
+    from timm.models._efficientnet_blocks import InvertedResidual
+
     model = lite0()
     for block in model.modules():
         if isinstance(block, InvertedResidual) and block.has_skip:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lesions.core.errors import InputError
 from lesions.core.files import replacing
 
 VARIANCE = 0.99  # that the components make
@@ -69,7 +68,7 @@ def coordinates(features: np.ndarray, images: np.ndarray, mean: np.ndarray, comp
 
 def fit(features: np.ndarray, images: np.ndarray) -> Familiarity:
     """Fit to training images uint8 N×H×W×3 and features (N, F), its covariance shrunk as by Ledoit and Wolf."""
-    from sklearn.covariance import LedoitWolf  # here: serving does without
+    from sklearn.covariance import LedoitWolf
 
     mean = features.mean(axis=0, dtype=float).astype(np.float32)
     centred = features.astype(float) - mean
@@ -98,12 +97,3 @@ def learnt(
     train, val = rows["train"][:: -(-len(rows["train"]) // LOOKED_AT)], rows["val"]
     known = fit(features(train), images[train])
     return known, float(np.quantile(known.distance(features(val), images[val]), SHARE))
-
-
-def load(path: Path) -> Familiarity:
-    """Read what `save` wrote; nothing is unpickled. Raises InputError for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Familiarity(**{field.name: file[field.name] for field in fields(Familiarity)})
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: not a familiarity.npz ({error}); run python -m stages.export") from None

@@ -73,6 +73,10 @@ class Optimisation(Section):
         """Return the phases; if there are none, one in which all layers learn."""
         return self.phases or (Phase(epochs=self.epochs, lr=self.lr, train="all"),)
 
+    @property
+    def total_epochs(self) -> int:
+        return sum(phase.epochs for phase in self.all_phases)
+
     def cycles_of(self, phase: Phase) -> int:
         """Return the cycles of a phase: one where only the head learns."""
         return 1 if phase.train == "head" else self.cycles

@@ -101,7 +101,7 @@ def fit(
     model.to(device).to(memory_format=switches.layout)
     step_model = cast(nn.Module, torch.compile(model)) if switches.compile else model
     at, best, held = resumed(model, device, name, run)
-    total = sum(phase.epochs for phase in recipe.all_phases)
+    total = recipe.total_epochs
     log = SummaryWriter(f"runs/{name}", flush_secs=10, purge_step=at.epoch)
     progress = tqdm(total=total, initial=at.epoch - 1, desc=name, unit="epoch")
 
@@ -117,7 +117,7 @@ def fit(
             return phase.lr
         if number not in at.curves:
             batch = next(iter(batches(0, 0)[1]))
-            curve = range_test.find(model, recipe, switches, device, batch, loss_of, steps=recipe.range_steps)
+            curve = range_test.find(model, recipe, switches, device, batch, loss_of)
             at.curves[number] = curve.to_numpy().tolist()
         return range_test.suggestion(range_test.table(at.curves[number]))
 

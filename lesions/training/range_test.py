@@ -23,6 +23,7 @@ from lesions.training.freezing import norms_to_eval
 from lesions.training.hardware import Switches
 from lesions.training.schedules import optimizer_for
 
+LOWEST, HIGHEST = 1e-7, 10.0  # rates
 DIVERGED = 4  # times the loss at the start
 
 
@@ -33,11 +34,9 @@ def find(
     device: torch.device,
     batch: tuple[Tensor, Tensor],
     loss_of: Callable[[Tensor, Tensor], Tensor],
-    lr_min: float = 1e-7,
-    lr_max: float = 10.0,
-    steps: int = 100,
 ) -> pd.DataFrame:
-    """Return a row a step, lr and loss, until the loss diverges. `suggestion` makes a rate of it.
+    """Return a row a step, lr and loss, of at most recipe.range_steps until the loss diverges. `suggestion` makes a
+    rate of it.
 
     `model` is on `device`, as are inputs and targets of `batch`; its frozen parameters stay frozen. The recipe's
     optimizer is made for this test alone. Afterwards the model's state and torch's random state are what they were
@@ -46,7 +45,9 @@ def find(
     before, modes = copy.deepcopy(model.state_dict()), [(module, module.training) for module in model.modules()]
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            rows = trial(model, recipe, switches, device, batch, loss_of, np.geomspace(lr_min, lr_max, steps))
+            rows = trial(
+                model, recipe, switches, device, batch, loss_of, np.geomspace(LOWEST, HIGHEST, recipe.range_steps)
+            )
     finally:
         model.load_state_dict(before)
         model.zero_grad(set_to_none=True)
