@@ -23,8 +23,8 @@ from dvc.repo import Repo
 from benchmarks.common import ROOT, Row, duration, row
 from lesions.cluster.engine import Engine, here
 from lesions.cluster.head import Head
-from lesions.cluster.left import Left
 from lesions.cluster.plan import Graph, plan
+from lesions.cluster.remaining import Remaining
 from lesions.tools import check
 from lesions.tools.estimate import amounts
 
@@ -75,7 +75,7 @@ def makespan(repo: Repo, graph: Graph, seconds: dict[str, float], workers: int) 
         engine = Sleeping(client, here(repo), workers)
         engine.seconds = seconds
         begun = perf_counter()
-        Head(repo, graph, engine, None, plan(repo, []), Left(seconds, 0)).run(False)
+        Head(repo, graph, engine, None, plan(repo, []), Remaining(seconds, 0)).run(False)
         return perf_counter() - begun
 
 

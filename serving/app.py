@@ -1,4 +1,4 @@
-"""The API of study E, and more: models, predictions of one or many pictures, tasks, health, metrics, docs, the page.
+"""Answer as study E's API does, and more: models, predictions of pictures, tasks, health, metrics, docs, the page.
 
 uvicorn serving.app:app --workers 4 --no-access-log
 """

@@ -1,4 +1,4 @@
-"""What the end points answer, in the words of OpenAPI."""
+"""Define what the end points answer, for OpenAPI."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is around the end points: security headers, the log, errors as JSON, /docs from this server."""
+"""Put security headers, the log and JSON errors around the end points, and serve /docs from here."""
 
 import logging
 import time

@@ -233,7 +233,6 @@ def main() -> None:
     parser.add_argument("set", help="a set of params.yaml: data.sets")
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--out", type=Path, default=Path("data/sorted"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/sort"))
     args = parser.parse_args()
     sort, sets, isic2020 = config.read("sort", Sort), config.read("data.sets", Sets), config.read("data.isic2020", bool)
     if args.set not in sets:
@@ -242,7 +241,7 @@ def main() -> None:
     write_csv(args.out / f"{args.set}.csv", table)
     write_csv(args.out / f"counts/{args.set}.csv", count(args.set, table))
     write_csv(args.out / f"people/{args.set}.csv", people(args.set, args.raw, table["image"], sets, isic2020))
-    write_json(args.metrics / f"{args.set}.json", {"images": len(table)})
+    write_json(Path(f"metrics/sort/{args.set}.json"), {"images": len(table)})
     of = f" of {table['lesion'].nunique()} lesions" if "lesion" in table else " with masks"
     print(f"{args.set}: {len(table)} images{of}")
 

@@ -1,4 +1,4 @@
-"""Where stages run: worker processes on this machine, workers at the address of a Dask scheduler, or Slurm's jobs.
+"""Find where stages run: worker processes on this machine, a Dask scheduler's workers, or Slurm's jobs.
 
 One stage a worker at a time. Dask finds a worker that is free and has what a stage needs; the stage of a lost worker it
 gives to another.

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lesions.cluster import joining, plan, task
 from lesions.cluster.engine import Engine
-from lesions.cluster.left import Left
+from lesions.cluster.remaining import Remaining
 from lesions.core.errors import InputError
 from lesions.core.files import replacing
 
@@ -41,9 +41,9 @@ class Head:
 
     def __init__(
         self, repo: Repo, graph: plan.Graph, home: Engine, away: Engine | None, whole: tuple[list[str], plan.Graph],
-        left: Left,
+        remaining: Remaining,
     ) -> None:  # fmt: skip
-        self.repo, self.graph, self.left = repo, graph, left
+        self.repo, self.graph, self.remaining = repo, graph, remaining
         self.order, self.depends = whole
         self.stages = {stage.addressing: stage for stage in repo.index.stages}
         bound = plan.at_home(self.stages) if away else set(graph)
@@ -59,7 +59,7 @@ class Head:
         """Run the stages; return those that failed. Raises InputError if the scheduler is lost."""
         sorter: TopologicalSorter[str] = TopologicalSorter(self.graph)
         sorter.prepare()
-        urgent = plan.urgency(self.graph, self.left.work)
+        urgent = plan.urgency(self.graph, self.remaining.work)
         order = sorted(self.graph, key=urgent.__getitem__, reverse=True)  # else as dvc.yaml has them
         place, ready = {name: number for number, name in enumerate(order)}, list[str]()
         plan.LOGS.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,8 @@ class Head:
         for name, before in self.graph.items():
             if before & never:
                 never.add(name)
-        names = [name for name in self.graph if name not in self.left.took and name not in never]
-        seconds = self.left.seconds(names, len((self.away or self.home).workers))
+        names = [name for name in self.graph if name not in self.remaining.took and name not in never]
+        seconds = self.remaining.seconds(names, len((self.away or self.home).workers))
         return "" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
 
     def look(self) -> None:
@@ -218,7 +218,7 @@ class Head:
             self.elsewhere.add(name)
         self.unwritten[name] = done["entry"]
         StageLoader.fill_from_lock(self.stages[name], done["entry"])
-        self.left.took[name] = done["seconds"]
+        self.remaining.took[name] = done["seconds"]
         tell(f"{name}: done after {done['seconds']:.0f} s{self.where(name, done['host'])}")
         new = not plan.MACHINES.exists()
         with plan.MACHINES.open("a", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Who may join a run: its Python, packages and machine; which GPUs it has; the folder that it works in.
+"""Let a worker join a run, or say why not: by its Python, packages and machine; find its GPUs and its folder.
 
 This file goes to workers and the scheduler by value: they need the environment, but no checkout. It imports nothing of
 ours.

@@ -1,4 +1,4 @@
-"""What is to run: the stages of dvc.yaml in DVC's order, what each depends on, where it can run and what it needs."""
+"""Plan a run: the stages of dvc.yaml in DVC's order, what each depends on, where it can run and what it needs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What goes to workers that have no checkout: the sources, and the packages that these ask for."""
+"""Pack what workers without a checkout need: the sources, and the names of the packages that these ask for."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""What a worker does with a stage: bring its inputs, let DVC's own code reproduce it, hand on what came of it.
+"""Reproduce a stage on a worker: bring its inputs, let DVC's own code run it, hand on what came of it.
 
 This file goes to the worker by value: a worker needs the environment, but no checkout. Of ours it imports joining.py
 alone, which goes with it.

@@ -1,4 +1,4 @@
-"""Official test sets: our scores by the challenges' own rules, and their places on the leaderboards.
+"""Score official test sets by the challenges' own rules, and find our places on the leaderboards.
 
 A place counts the entries above ours among those that published/leaderboards.csv knows: ten of sixty-four, say.
 """

@@ -1,4 +1,4 @@
-"""The pictures of stages.compare: published beside ours, on white, in colours that the colour-blind tell apart."""
+"""Draw published numbers beside ours, on white, in colours that the colour-blind tell apart."""
 
 from pathlib import Path
 

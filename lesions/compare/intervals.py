@@ -1,4 +1,4 @@
-"""Confidence intervals: normal (study A's), bootstrapped over whole lesions or over seeds, Student's t over seeds.
+"""Compute confidence intervals: normal (study A's), bootstrapped over lesions or over seeds, Student's t over seeds.
 
 Images of one lesion are alike, so that they are drawn together or not at all: an interval over single images would
 be too narrow.

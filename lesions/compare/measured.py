@@ -1,4 +1,4 @@
-"""Our scores with their intervals, from predictions alone: rows that scorecard.py joins to what was published.
+"""Score predictions, with intervals: rows that scorecard.py joins to what was published.
 
 A row has the keys study, table, run and metric, by which published/numbers.csv knows the same number.
 """

@@ -1,4 +1,4 @@
-"""metrics/compare.md and metrics/scorecard.html: the scorecard as the documents' tables, and as a page of its own.
+"""Write the scorecard as the documents' tables (metrics/compare.md), and as one page (metrics/scorecard.html).
 
 The texts are the templates beside this file; a table is its header and its lines. The page needs no other file, no
 network and no JavaScript.

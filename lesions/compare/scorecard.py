@@ -1,4 +1,4 @@
-"""The scorecard: every published number of the five studies beside ours, judged, counted and summed up.
+"""Set every published number of the five studies beside ours; judge, count and sum up.
 
 One tidy table, of which metrics/compare.csv, compare.md, compare.json and scorecard.html are renderings.
 """

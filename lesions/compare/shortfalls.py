@@ -1,4 +1,4 @@
-"""Where a run of ours is not the paper's own: then its number stands beside the published one but is not judged by it.
+"""Say where a run of ours is not the paper's own: its number stands beside the published one but is not judged by it.
 
 published/training.csv: how long, on what and from which weights each run was trained that a paper prints.
 """

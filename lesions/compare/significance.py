@@ -1,4 +1,4 @@
-"""Is a difference more than chance? Classifiers on the same images, and choices of preprocessing over the same seeds.
+"""Test whether a difference is more than chance: of classifiers on the same images, of choices over the same seeds.
 
 `pairs` and `seeds` give rows, which `corrected` makes one tidy table: metrics/significance.csv.
 """

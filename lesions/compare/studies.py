@@ -1,4 +1,4 @@
-"""Each study's tables from prediction files: rows of lesions.compare.measured, named as in published/numbers.csv."""
+"""Make each study's tables from predictions: rows of lesions.compare.measured, named as in published/numbers.csv."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -116,10 +116,10 @@ def preprocessing(runs: Runs, names: Blocks, numbers: pd.DataFrame) -> tuple[See
             scores = {seed: score(tested) for seed, tested in predicted.seeds(checkpoint).items()}
             found = values[metric][name] = pd.Series(scores).sort_index()
             where = tables.get((name, f"{metric} mean")) or tables.get((name, "accuracy mean"), "other runs")
-            for statistic, numbers in measured.over_seeds(found.to_numpy(), runs.confidence).items():
+            for statistic, value in measured.over_seeds(found.to_numpy(), runs.confidence).items():
                 few = "seeds" if statistic == "max" and len(found) != measured.RUNS else ""
                 reason = runs.reason(name) or ("epoch" if metric == "auroc" and not own_epoch else few)
-                rows += scored("C", where, name, len(found), {f"{metric} {statistic}": numbers}, reason)
+                rows += scored("C", where, name, len(found), {f"{metric} {statistic}": value}, reason)
         one = predicted.first("accuracy")
         images = {label: int((one.truth == number).sum()) for number, label in enumerate(one.classes)}
     return values, images, rows

@@ -120,6 +120,8 @@ def read_array(path: Path, rows: int | None = None) -> np.memmap:
         raise InputError(f"{path}: not found; {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a .npy array ({error}); {remedy}") from None
+    if not array.flags.c_contiguous:
+        raise InputError(f"{path}: an array in another order than C; {remedy}")
     if rows is not None and len(array) != rows:
         raise InputError(f"{path}: {len(array)} images for {rows} rows of the table; {remedy}")
     return array

@@ -21,6 +21,7 @@ from lesions.predict.features import pooled, recorded
 from lesions.training.freezing import last_layers
 
 EXAMPLES = 5  # images of the batch that is traced; any other than 1, which torch would keep for ever
+TOGETHER = 64  # images
 CLOSE = 1e-3  # between the file's outputs and the network's
 
 
@@ -101,12 +102,12 @@ class Classifier(Served):
 
 
 @torch.inference_mode()
-def outputs(served: Served, images: np.ndarray, rows: np.ndarray | None = None, batch: int = 64) -> list[np.ndarray]:
+def outputs(served: Served, images: np.ndarray, rows: np.ndarray | None = None) -> list[np.ndarray]:
     """Return each output of `served`, float32, for uint8 N×H×W×3, or for `rows` of it (int)."""
     rows = np.arange(len(images)) if rows is None else rows
     device, parts = next(served.parameters()).device, []
-    for start in range(0, len(rows), batch):
-        pixels = torch.from_numpy(np.array(images[rows[start : start + batch]]))
+    for start in range(0, len(rows), TOGETHER):
+        pixels = torch.from_numpy(np.array(images[rows[start : start + TOGETHER]]))
         parts.append([output.cpu().numpy() for output in served(pixels.to(device))])
     return [np.concatenate(of) for of in zip(*parts, strict=True)]
 

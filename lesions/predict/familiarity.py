@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from sklearn.covariance import LedoitWolf
 
 from lesions.core.files import replacing
 
@@ -68,8 +69,6 @@ def coordinates(features: np.ndarray, images: np.ndarray, mean: np.ndarray, comp
 
 def fit(features: np.ndarray, images: np.ndarray) -> Familiarity:
     """Fit to training images uint8 N×H×W×3 and features (N, F), its covariance shrunk as by Ledoit and Wolf."""
-    from sklearn.covariance import LedoitWolf
-
     mean = features.mean(axis=0, dtype=float).astype(np.float32)
     centred = features.astype(float) - mean
     _, deviations, axes = np.linalg.svd(centred, full_matrices=False)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from lesions.core.errors import InputError
-from lesions.core.files import is_litter
+from lesions.core.files import CHUNK, is_litter
 from lesions.isic.names import FOLDERS, OFFICIAL
 
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits: encrypted, strong encryption, encrypted central directory
@@ -74,7 +74,9 @@ def verify(path: Path) -> None:
         with tqdm(desc=f"verify {Path(path).name}", total=total, unit="B", unit_scale=True) as bar:
             for member in archive.infolist():
                 try:
-                    archive.read(member)
+                    with archive.open(member) as file:
+                        while file.read(CHUNK):
+                            pass
                 except BROKEN as error:
                     raise InputError(
                         f"{path}: member {member.filename!r} is damaged ({error}); delete it and download it again"

@@ -17,6 +17,7 @@ import sys
 import timeit
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial, reduce
 from multiprocessing import get_context
 from pathlib import Path
@@ -154,9 +155,9 @@ def amounts(names: list[str], chosen: Params) -> dict[str, float]:
 
 def resident() -> float:
     """Return the bytes that this process has had in memory at most."""
-    if (status := Path("/proc/self/status")).exists():  # ru_maxrss begins with the parent's on Linux
-        return 1024.0 * int(status.read_text().split("VmHWM:")[1].split()[0])
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    with suppress(OSError, IndexError):  # ru_maxrss begins with the parent's on Linux
+        return 1024.0 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def stepper(

@@ -22,8 +22,8 @@ from dvc.repo import Repo
 
 from lesions.cluster import engine, joining
 from lesions.cluster.head import Head, said
-from lesions.cluster.left import Left
 from lesions.cluster.plan import LOGS, log_of, plan, to_run
+from lesions.cluster.remaining import Remaining
 from lesions.core import config
 from lesions.core.errors import InputError, at_least_one, run
 from lesions.core.resume import locked
@@ -39,15 +39,15 @@ def room(devices: list[str]) -> int:
     return (len(devices) if device != "cpu" else 0) or max(1, usable() // threads)
 
 
-def left(names: list[str]) -> Left:
+def remaining(names: list[str]) -> Remaining:
     """Return what says how long those stages will still take; by their number alone where params.yaml is not ours."""
     with suppress(InputError):
-        return Left(estimate.amounts(names, check.load()), estimate.START)
-    return Left({}, estimate.START)
+        return Remaining(estimate.amounts(names, check.load()), estimate.START)
+    return Remaining({}, estimate.START)
 
 
 def elsewhere(args: argparse.Namespace, repo: Repo) -> AbstractContextManager[engine.Engine | None]:
-    """Return the workers that the options ask for, beside this machine's."""
+    """Return the workers that the options ask for beside this machine's; None where they ask for none."""
     if args.scheduler:
         return engine.at(args.scheduler, repo, args.mix, args.certificates)
     return engine.slurm(args.slurm, repo, args.mix) if args.slurm else nullcontext()
@@ -76,7 +76,7 @@ def main() -> None:
                 return
             jobs = min(args.jobs or room(joining.gpus()), len(wanted))
             with elsewhere(args, repo) as away, engine.local(repo, jobs) as home:
-                failed = Head(repo, wanted, home, away, whole, left(order)).run(args.keep_going)
+                failed = Head(repo, wanted, home, away, whole, remaining(order)).run(args.keep_going)
     except DvcException as error:
         raise InputError(f"dvc: {error}") from None
     if failed:

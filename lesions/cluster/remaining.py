@@ -1,7 +1,7 @@
-"""How long a run will still take, by how much its stages have to do and how long those took that are done."""
+"""Estimate how long a run will still take, from the work of its stages and the time of those that are done."""
 
 
-class Left:
+class Remaining:
     """work: what each stage has to do, in any unit, beside starting and ending, which takes `start` seconds. took: the
     seconds of those that are done."""
 
