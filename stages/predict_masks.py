@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lesions.batches.feed import Feed
 from lesions.core import config
-from lesions.core.errors import run
+from lesions.core.errors import InputError, nearest, run
 from lesions.core.files import array_of_rows, read_array, read_csv, write_csv
 from lesions.segment import unet
 from lesions.segment.config import PredictMasks, Segment, Unet34
@@ -62,7 +62,9 @@ def main() -> None:
     name = parser.parse_args().set
     setting, compute = config.read("predict_masks", PredictMasks), config.read("compute", Compute)
     fit = config.read(f"resize.{name}.arrays.classify.fit", str)
-    which = config.section(f"predict_masks.sets.{name}")
+    if name not in setting.sets:
+        raise InputError(f"params.yaml: predict_masks.sets: no {name}{nearest(name, setting.sets)}")
+    which = setting.sets[name]
     nets = config.read(which, KINDS[which])
     states = nets.states(setting.checkpoint) if isinstance(nets, Segment) else nets.states()
     trained_at = tuple(config.section("resize.isic2018.arrays")[nets.array]["shape"])
